@@ -1,0 +1,101 @@
+//! The dictionaries that frames other than items carry: what to set up, what to execute, what went wrong.
+//!
+//! Section 2 of `docs/PROTOCOL.md` lists the keys; unknown ones are ignored, so either side may add some.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How a worker is to set itself up: the payload of START.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Start {
+    /// The version the coordinator speaks.
+    pub protocol: u32,
+    /// The gateway's id.
+    pub id: String,
+    /// `thread` or `main_thread_only`.
+    pub execmodel: String,
+    /// Descriptor, device and inode of what becomes the standard output.
+    pub stdout: Option<[i64; 3]>,
+    /// A directory to change to, made if missing.
+    pub chdir: Option<String>,
+    /// Environment variables to set.
+    pub env: BTreeMap<String, String>,
+    /// Niceness to add.
+    pub nice: Option<i32>,
+    /// Whether importing leaves no `.pyc` files.
+    pub dont_write_bytecode: bool,
+    /// Whether the worker leads a process group of its own and takes it along when it is cut off.
+    pub group: bool,
+}
+
+/// Who answers: the payload of HELLO.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hello {
+    /// The version the worker speaks.
+    pub protocol: u32,
+    /// `pure` or `native`.
+    pub worker: String,
+    /// `cpython`, `pypy`, or what the worker is written in.
+    pub implementation: String,
+    /// The interpreter's version: major, minor, micro.
+    pub version: Vec<u32>,
+    /// `sys.executable`.
+    pub executable: String,
+    /// `sys.platform`.
+    pub platform: String,
+    /// The working directory at the start.
+    pub cwd: String,
+    /// The process id.
+    pub pid: u32,
+    /// Whether the worker understands the message encoding.
+    pub reads_message: bool,
+    /// Why what START asked for could not be done.
+    pub error: Option<String>,
+}
+
+/// What an execution or a closed channel went wrong with: the payload of CLOSE_ERROR.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ErrorReport {
+    /// What a person reads; for an exception the formatted traceback.
+    pub text: String,
+    /// The qualified name of the exception's type, without `builtins.`.
+    pub r#type: String,
+    /// The exception's own message.
+    pub message: String,
+    /// (file, line, function, text of the line), outermost first.
+    pub frames: Vec<(String, u32, String, String)>,
+}
+
+/// How a worker is doing: the payload of STATUS_REPLY.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// Channels open.
+    pub channels: u64,
+    /// Executions running.
+    pub executing: u64,
+    /// Executions accepted and not begun.
+    pub queued: u64,
+    /// `thread` or `main_thread_only`.
+    pub execmodel: String,
+    /// The working directory.
+    pub cwd: String,
+}
+
+/// The payload of TERMINATE.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Terminate {
+    /// Seconds that running executions have to end before they are interrupted.
+    pub grace: f64,
+}
+
+impl Default for Terminate {
+    fn default() -> Self {
+        Self { grace: 5.0 }
+    }
+}

@@ -1,0 +1,327 @@
+//! The session: what frames mean. One for each gateway and side, the same machine in a coordinator and in a worker.
+//!
+//! Frames in, [`Event`]s out; calls in, bytes out. A session has no IO and keeps no items: an item is handed to the owner in the
+//! event, still encoded, together with what the owner attached to its channel. The life of a single channel is the
+//! table in [`crate::transition`]; cutting bytes into frames is [`crate::frame`]'s; what comes before the first frame is
+//! [`crate::handshake`]'s.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use crate::encoding::StringCoercion;
+use crate::frame::{self, Frame, Kind};
+use crate::limits::MAX_PING;
+use crate::transition::{self, Input, State};
+use crate::{ChannelId, Encoding};
+
+/// Which end of the gateway a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Makes gateways, asks for executions; its own channels have odd numbers.
+    Coordinator,
+    /// Executes; its own channels have even numbers.
+    Worker,
+}
+
+/// One end of a gateway. `C` is what the owner attaches to each channel: where its items go.
+#[derive(Debug)]
+pub struct Session<C> {
+    side: Side,
+    next_channel: u32,
+    channels: HashMap<ChannelId, Channel<C>>,
+}
+
+#[derive(Debug)]
+struct Channel<C> {
+    state: State,
+    attached: C,
+}
+
+/// What a frame turned out to mean.
+#[derive(Debug, PartialEq)]
+pub enum Event<'a, 's, C> {
+    /// Nothing for the owner: it crossed a CLOSE on its way, or was answered already.
+    Nothing,
+    /// An item arrived.
+    Item {
+        /// What is attached to its channel.
+        channel: &'s C,
+        /// How the payload is encoded.
+        encoding: Encoding,
+        /// The item.
+        payload: Cow<'a, [u8]>,
+    },
+    /// No more items will arrive on this channel; it can still be sent on.
+    ItemsEnded(&'s C),
+    /// The channel is closed and forgotten here.
+    Closed {
+        /// What was attached to it.
+        channel: C,
+        /// The error that the peer closed it with, still encoded.
+        error: Option<(Encoding, Cow<'a, [u8]>)>,
+        /// Whether the end of its items comes with it, and was not told before.
+        items_end: bool,
+    },
+    /// The peer made a channel.
+    Opened(&'s C),
+    /// The coordinator asks for an execution on a new channel.
+    Execute {
+        /// What was attached to the new channel.
+        channel: &'s C,
+        /// How the request is encoded.
+        encoding: Encoding,
+        /// The request: [`crate::control::Execute`].
+        request: Cow<'a, [u8]>,
+    },
+    /// How strings are coerced on a channel, or on all of the gateway.
+    Reconfigured {
+        /// What is attached to the channel, `None` for the gateway.
+        channel: Option<&'s C>,
+        /// The rule.
+        coercion: StringCoercion,
+        /// Whether `str` of Python 3 becomes `str` of Python 2.
+        py3str_as_py2str: bool,
+    },
+    /// How to set up (worker only): [`crate::control::Start`].
+    Start(Cow<'a, [u8]>),
+    /// Who answers (coordinator only): [`crate::control::Hello`].
+    Hello(Cow<'a, [u8]>),
+    /// The worker's status is asked for (worker only); answer with [`Session::write_status`].
+    StatusAsked,
+    /// The oldest open request for a status is answered: [`crate::control::Status`].
+    Status(Encoding, Cow<'a, [u8]>),
+    /// A ping of ours is answered.
+    Pong(Cow<'a, [u8]>),
+    /// The coordinator wants this worker to end (worker only): [`crate::control::Terminate`], or empty.
+    Terminate(Encoding, Cow<'a, [u8]>),
+}
+
+/// What a peer may not do. Its fault, and the end of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// A frame that only the other side may send.
+    #[error("the {side} sent a {kind:?} frame, which only the other side may send")]
+    WrongSide {
+        /// Who sent it.
+        side: &'static str,
+        /// What was sent.
+        kind: Kind,
+    },
+    /// A channel number that the peer may not give to a new channel.
+    #[error("the peer opened channel {0}, a number that {1}")]
+    BadChannel(ChannelId, &'static str),
+    /// A payload of a fixed form has another.
+    #[error("a {0:?} frame has a payload of {1} bytes, which it cannot have")]
+    BadPayload(Kind, usize),
+    /// The stream is not a sequence of frames.
+    #[error(transparent)]
+    Frame(#[from] frame::FrameError),
+}
+
+impl<C> Session<C> {
+    /// A session at its beginning.
+    #[must_use]
+    pub fn new(side: Side) -> Self {
+        let next_channel = match side {
+            Side::Coordinator => 1,
+            Side::Worker => 2,
+        };
+        Self { side, next_channel, channels: HashMap::new() }
+    }
+
+    /// The number of channels that are not closed.
+    #[must_use]
+    pub fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// What is attached to a channel, unless it is closed or unknown.
+    #[must_use]
+    pub fn channel(&self, id: ChannelId) -> Option<&C> {
+        self.channels.get(&id).map(|channel| &channel.attached)
+    }
+
+    /// Takes in one frame of the peer. `attach` makes what belongs to a channel that the frame opens; what the protocol
+    /// itself answers (a PING) is appended to `out`.
+    ///
+    /// # Errors
+    /// [`ProtocolError`] if the peer broke the protocol; the gateway is to be ended.
+    #[inline]
+    pub fn receive<'a, 's>(
+        &'s mut self,
+        frame: Frame<'a>,
+        attach: impl FnOnce(ChannelId) -> C,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<'a, 's, C>, ProtocolError> {
+        let Frame { kind, encoding, channel: id, payload } = frame;
+        if kind == Kind::Item {
+            return Ok(match self.channels.get(&id) {
+                Some(Channel { state: State::Open | State::ReceiveOnly, attached }) => {
+                    Event::Item { channel: attached, encoding, payload }
+                }
+                _ => Event::Nothing,
+            });
+        }
+        self.check_sender(kind)?;
+        match kind {
+            Kind::Item => Ok(Event::Nothing),
+            Kind::Execute => {
+                let channel = self.accept(id, attach)?;
+                Ok(Event::Execute { channel, encoding, request: payload })
+            }
+            Kind::Open => self.accept(id, attach).map(Event::Opened),
+            Kind::Last => Ok(self.peer(id, Input::PeerLast, None)),
+            Kind::Close => Ok(self.peer(id, Input::PeerClose, None)),
+            Kind::CloseError => Ok(self.peer(id, Input::PeerClose, Some((encoding, payload)))),
+            Kind::Reconfigure => match payload[..] {
+                [py2 @ (0 | 1), py3 @ (0 | 1)] => {
+                    let channel = self.channels.get(&id).map(|channel| &channel.attached);
+                    if channel.is_none() && id != ChannelId::GATEWAY {
+                        return Ok(Event::Nothing);
+                    }
+                    let coercion = StringCoercion { py2str_as_py3str: py2 == 1 };
+                    Ok(Event::Reconfigured { channel, coercion, py3str_as_py2str: py3 == 1 })
+                }
+                _ => Err(ProtocolError::BadPayload(kind, payload.len())),
+            },
+            Kind::Start => Ok(Event::Start(payload)),
+            Kind::Hello => Ok(Event::Hello(payload)),
+            Kind::Status => Ok(Event::StatusAsked),
+            Kind::StatusReply => Ok(Event::Status(encoding, payload)),
+            Kind::Ping if payload.len() > MAX_PING => Err(ProtocolError::BadPayload(kind, payload.len())),
+            Kind::Ping => {
+                frame::write(out, Kind::Pong, Encoding::Message, ChannelId::GATEWAY, &payload);
+                Ok(Event::Nothing)
+            }
+            Kind::Pong => Ok(Event::Pong(payload)),
+            Kind::Terminate => Ok(Event::Terminate(encoding, payload)),
+        }
+    }
+
+    /// Makes a channel of this side's. Its frame (OPEN, or the EXECUTE that the caller writes) is to be sent before anything else on it.
+    pub fn open(&mut self, attach: impl FnOnce(ChannelId) -> C) -> (ChannelId, &C) {
+        loop {
+            let id = ChannelId::new(self.next_channel);
+            // The sequence starts again after two thousand million channels, among them perhaps some still open.
+            self.next_channel = match self.next_channel.checked_add(2) {
+                Some(next) if next <= i32::MAX as u32 => next,
+                _ => 2 - self.next_channel % 2,
+            };
+            if let Entry::Vacant(vacant) = self.channels.entry(id) {
+                let channel = vacant.insert(Channel { state: State::Open, attached: attach(id) });
+                return (id, &channel.attached);
+            }
+        }
+    }
+
+    /// This side sends no more on the channel: appends what tells the peer.
+    /// Returns what was attached if that closed the channel.
+    pub fn last(&mut self, id: ChannelId, out: &mut Vec<u8>) -> Option<C> {
+        self.local(id, Input::LocalLast, None, out).map(|(channel, _)| channel)
+    }
+
+    /// This side is done with the channel: appends what tells the peer, with an error (an encoded [`crate::control::ErrorReport`]) if there is one.
+    /// Returns what was attached, and whether the end of its items comes with it; `None` if it was closed already.
+    pub fn close(
+        &mut self,
+        id: ChannelId,
+        error: Option<(Encoding, &[u8])>,
+        out: &mut Vec<u8>,
+    ) -> Option<(C, bool)> {
+        self.local(id, Input::LocalClose, error, out)
+    }
+
+    /// The gateway ended: forgets every channel. Returns what was attached to each, and whether the end of its items
+    /// comes with this.
+    pub fn lose(&mut self) -> impl Iterator<Item = (C, bool)> + use<C> {
+        std::mem::take(&mut self.channels).into_values().map(|Channel { state, attached }| {
+            let transition = transition::next(state, Input::Lost);
+            (attached, transition.items_end)
+        })
+    }
+
+    /// Appends a request for the worker's status.
+    pub fn write_status_request(&self, out: &mut Vec<u8>) {
+        frame::write(out, Kind::Status, Encoding::Message, ChannelId::GATEWAY, &[]);
+    }
+
+    /// Appends the answer to one [`Event::StatusAsked`].
+    pub fn write_status(&self, encoding: Encoding, status: &[u8], out: &mut Vec<u8>) {
+        frame::write(out, Kind::StatusReply, encoding, ChannelId::GATEWAY, status);
+    }
+
+    fn check_sender(&self, kind: Kind) -> Result<(), ProtocolError> {
+        let only_from = match kind {
+            Kind::Start | Kind::Execute | Kind::Status | Kind::Terminate => Side::Coordinator,
+            Kind::Hello | Kind::StatusReply => Side::Worker,
+            _ => return Ok(()),
+        };
+        if only_from == self.side {
+            let side = match self.side {
+                Side::Coordinator => "worker",
+                Side::Worker => "coordinator",
+            };
+            return Err(ProtocolError::WrongSide { side, kind });
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, id: ChannelId, attach: impl FnOnce(ChannelId) -> C) -> Result<&C, ProtocolError> {
+        let of_peer = match self.side {
+            Side::Coordinator => id.number() % 2 == 0,
+            Side::Worker => id.number() % 2 == 1,
+        };
+        if !of_peer || id == ChannelId::GATEWAY {
+            return Err(ProtocolError::BadChannel(id, "is not the peer's to give"));
+        }
+        match self.channels.entry(id) {
+            Entry::Occupied(_) => Err(ProtocolError::BadChannel(id, "is in use")),
+            Entry::Vacant(vacant) => {
+                Ok(&vacant.insert(Channel { state: State::Open, attached: attach(id) }).attached)
+            }
+        }
+    }
+
+    fn peer<'a>(
+        &mut self,
+        id: ChannelId,
+        input: Input,
+        error: Option<(Encoding, Cow<'a, [u8]>)>,
+    ) -> Event<'a, '_, C> {
+        let Entry::Occupied(mut entry) = self.channels.entry(id) else { return Event::Nothing };
+        let transition = transition::next(entry.get().state, input);
+        if transition.state == State::Closed {
+            let channel = entry.remove().attached;
+            return Event::Closed { channel, error, items_end: transition.items_end };
+        }
+        entry.get_mut().state = transition.state;
+        match transition.items_end {
+            true => Event::ItemsEnded(&entry.into_mut().attached),
+            false => Event::Nothing,
+        }
+    }
+
+    fn local(
+        &mut self,
+        id: ChannelId,
+        input: Input,
+        error: Option<(Encoding, &[u8])>,
+        out: &mut Vec<u8>,
+    ) -> Option<(C, bool)> {
+        let Entry::Occupied(mut entry) = self.channels.entry(id) else { return None };
+        let transition = transition::next(entry.get().state, input);
+        match (transition.say, error) {
+            (Some(Kind::Close), Some((encoding, error))) => {
+                frame::write(out, Kind::CloseError, encoding, id, error);
+            }
+            (Some(kind), _) => frame::write(out, kind, Encoding::Message, id, &[]),
+            (None, _) => {}
+        }
+        if transition.state == State::Closed {
+            return Some((entry.remove().attached, transition.items_end));
+        }
+        entry.get_mut().state = transition.state;
+        None
+    }
+}

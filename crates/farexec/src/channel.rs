@@ -1,0 +1,335 @@
+//! Channels: the handle on a two-way stream of items between code here and code at a worker.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farexec_proto::control::ErrorReport;
+use farexec_proto::encoding::{DecodeError, Encode, EncodeError};
+use farexec_proto::frame::{Kind, PayloadTooLong};
+use farexec_proto::{ChannelId, frame};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::callback::Callback;
+use crate::end::{ChannelEnd, RemoteError};
+use crate::gateway::Gateway;
+use crate::inbox::{Inbox, Sink};
+use crate::link::SendFailure;
+use crate::payload::Payload;
+use crate::receive_queue::{AlreadyTaken, Item};
+use crate::wait::{Wait, WaitError};
+
+/// A two-way, ordered stream of items. Clones are handles on the same channel; dropping the last one closes it.
+#[derive(Clone)]
+pub struct Channel(Arc<Handle>);
+
+struct Handle {
+    inbox: Arc<Inbox>,
+    gateway: Gateway,
+}
+
+/// Why an item was not sent.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// It is of a type that cannot be sent, or a part of it is.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// It is too long.
+    #[error(transparent)]
+    TooLong(#[from] PayloadTooLong),
+    /// The channel is closed.
+    #[error("cannot send to {channel}: {reason}")]
+    Closed {
+        /// The channel.
+        channel: String,
+        /// Why it is closed.
+        reason: String,
+    },
+    /// The worker did not take in time what was sent before. This item is on its way all the same.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+}
+
+/// Why nothing was received.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// No more items will come.
+    #[error("no more items: {0}")]
+    End(ChannelEnd),
+    /// The far end closed the channel with an error. It is reported once, then it is an [`End`](Self::End).
+    #[error(transparent)]
+    Remote(RemoteError),
+    /// The item is not what was asked for.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// Nothing came in time.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+    /// A callback or a receive queue takes the items.
+    #[error(transparent)]
+    AlreadyTaken(#[from] AlreadyTaken),
+}
+
+thread_local! {
+    /// Where what is sent is encoded; empty between two sends.
+    static FRAME: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A frame buffer larger than this is given back after use.
+const KEPT_CAPACITY: usize = 1 << 20;
+
+impl Channel {
+    pub(crate) fn new(inbox: Arc<Inbox>, gateway: Gateway) -> Self {
+        Self(Arc::new(Handle { inbox, gateway }))
+    }
+
+    /// The number of the channel, the same at both ends.
+    #[must_use]
+    pub fn id(&self) -> ChannelId {
+        self.0.inbox.id
+    }
+
+    /// The gateway it belongs to.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        &self.0.gateway
+    }
+
+    /// Sends an item: anything serde can write.
+    ///
+    /// It returns as soon as the item is on its way, and waits only if the worker is more than a mebibyte behind.
+    ///
+    /// # Errors
+    /// [`SendError`]; unless it is a [`SendError::Wait`], nothing was sent.
+    pub fn send<T: Serialize + ?Sized>(&self, item: &T) -> Result<(), SendError> {
+        let item = farexec_proto::serde::AsItem(item);
+        if self.start_sending(&item)? { self.finish_sending(&Wait::forever()) } else { Ok(()) }
+    }
+
+    /// Sends an item of any object model, without ever waiting. Returns whether so much is under way that the caller
+    /// should wait ([`finish_sending`](Self::finish_sending)) before it sends more.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was sent then.
+    pub fn start_sending(&self, item: &impl Encode) -> Result<bool, SendError> {
+        if self.0.inbox.state().closed {
+            return Err(self.closed_error());
+        }
+        FRAME.with(|buffer| {
+            // Encoding may run code of the caller's that sends on its own.
+            let mut frames = buffer.take();
+            let result = frame::write_with(&mut frames, Kind::Item, self.id(), |out| {
+                self.0.gateway.encode_item(item, out).map_err(SendError::from)
+            });
+            let result = result.and_then(|()| self.0.gateway.link().send(&frames).map_err(|e| self.send_error(e)));
+            frames.clear();
+            if frames.capacity() <= KEPT_CAPACITY {
+                buffer.replace(frames);
+            }
+            result
+        })
+    }
+
+    /// Waits until the worker has taken enough of what was sent.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn finish_sending(&self, wait: &Wait<'_>) -> Result<(), SendError> {
+        self.0.gateway.link().wait_for_room(wait).map_err(|error| self.send_error(error))
+    }
+
+    /// Receives the next item as any type serde can read; waits as long as it takes.
+    ///
+    /// # Errors
+    /// [`ReceiveError`].
+    pub fn receive<T: DeserializeOwned>(&self) -> Result<T, ReceiveError> {
+        Ok(self.receive_payload(&Wait::forever())?.decode()?)
+    }
+
+    /// As [`receive`](Self::receive), but waits no longer than `timeout`.
+    ///
+    /// # Errors
+    /// [`ReceiveError`].
+    pub fn receive_timeout<T: DeserializeOwned>(&self, timeout: Duration) -> Result<T, ReceiveError> {
+        Ok(self.receive_payload(&Wait::at_most(timeout))?.decode()?)
+    }
+
+    /// Receives the next item, not yet decoded.
+    ///
+    /// # Errors
+    /// [`ReceiveError`].
+    pub fn receive_payload(&self, wait: &Wait<'_>) -> Result<Payload, ReceiveError> {
+        self.0.gateway.link().wait(Some(&self.0.inbox), wait, || {
+            let mut state = self.0.inbox.state();
+            if let Some(payload) = state.items.pop_front() {
+                return Some(Ok(payload));
+            }
+            if !matches!(state.sink, Sink::Receive) {
+                return Some(Err(AlreadyTaken.into()));
+            }
+            let end = state.end.clone()?;
+            Some(Err(match state.error.take() {
+                Some(error) => ReceiveError::Remote(error),
+                None => ReceiveError::End(end),
+            }))
+        })?
+    }
+
+    /// Receives the next item if it is there.
+    #[must_use]
+    pub fn try_receive_payload(&self) -> Option<Payload> {
+        self.0.inbox.state().items.pop_front()
+    }
+
+    /// An iterator over the items that ends with the channel.
+    pub fn iter<T: DeserializeOwned>(&self) -> impl Iterator<Item = Result<T, ReceiveError>> + '_ {
+        std::iter::from_fn(move || match self.receive() {
+            Err(ReceiveError::End(_)) => None,
+            result => Some(result),
+        })
+    }
+
+    /// Has `callback` called with every item, those that wait already as well, and once with the end.
+    ///
+    /// All callbacks of a program run in one thread of their own, in the order in which their items arrived; they should not
+    /// take long. An error, or a panic, closes the channel with that text.
+    ///
+    /// # Errors
+    /// [`AlreadyTaken`].
+    pub fn set_callback(
+        &self,
+        callback: impl FnMut(Item) -> Result<(), String> + Send + 'static,
+    ) -> Result<(), AlreadyTaken> {
+        let link = Arc::downgrade(self.0.gateway.link());
+        self.redirect(Sink::Callback(Arc::new(Callback::new(Box::new(callback), link, self.id()))))
+    }
+
+    pub(crate) fn redirect(&self, sink: Sink) -> Result<(), AlreadyTaken> {
+        if !self.0.inbox.redirect(sink) {
+            return Err(AlreadyTaken);
+        }
+        self.0.gateway.link().consumer_added();
+        Ok(())
+    }
+
+    /// Closes the channel: nothing is received or sent any more, here or there.
+    pub fn close(&self) {
+        self.0.gateway.link().close_channel(self.id(), None);
+    }
+
+    /// Closes the channel with an error, which the far end's `receive` and `waitclose` raise.
+    pub fn close_with_error(&self, text: &str) {
+        let report = ErrorReport { text: text.into(), ..ErrorReport::default() };
+        self.0.gateway.link().close_channel(self.id(), Some(&report));
+    }
+
+    /// Waits until no more items can arrive (and a callback has had them all).
+    ///
+    /// # Errors
+    /// [`ReceiveError::Remote`] if the far end closed the channel with an error that nobody was told yet;
+    /// [`ReceiveError::Wait`].
+    pub fn wait_close(&self, wait: &Wait<'_>) -> Result<(), ReceiveError> {
+        self.0.gateway.link().wait(Some(&self.0.inbox), wait, || {
+            let mut state = self.0.inbox.state();
+            (state.end.is_some() && state.drained).then(|| match state.error.take() {
+                Some(error) => Err(ReceiveError::Remote(error)),
+                None => Ok(()),
+            })
+        })?
+    }
+
+    /// Whether nothing can be sent any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.inbox.state().closed
+    }
+
+    /// Whether no more items can arrive.
+    #[must_use]
+    pub fn is_receive_closed(&self) -> bool {
+        self.0.inbox.state().end.is_some()
+    }
+
+    /// Why no more items arrive, once that is so.
+    #[must_use]
+    pub fn end(&self) -> Option<ChannelEnd> {
+        self.0.inbox.state().end.clone()
+    }
+
+    /// The error that the far end closed the channel with, if nobody was told yet; it counts as told now.
+    #[must_use]
+    pub fn take_remote_error(&self) -> Option<RemoteError> {
+        self.0.inbox.state().error.take()
+    }
+
+    /// How Python 2 strings that arrive on this channel are taken, and what the far end does with Python 3 strings.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn reconfigure(&self, py2str_as_py3str: bool, py3str_as_py2str: bool) -> Result<(), SendError> {
+        self.0.inbox.set_coercion(farexec_proto::encoding::StringCoercion { py2str_as_py3str });
+        let link = self.0.gateway.link();
+        crate::gateway::send_reconfigure(link, self.id(), py2str_as_py3str, py3str_as_py2str)
+            .map_err(|error| self.send_error(error))
+    }
+
+    fn closed_error(&self) -> SendError {
+        let reason = match self.0.inbox.state().end.clone() {
+            Some(end) => end.to_string(),
+            None => "it is closed".into(),
+        };
+        SendError::Closed { channel: self.to_string(), reason }
+    }
+
+    fn send_error(&self, failure: SendFailure) -> SendError {
+        match failure {
+            SendFailure::Ended(reason) => {
+                SendError::Closed { channel: self.to_string(), reason: reason.to_string() }
+            }
+            SendFailure::Wait(error) => SendError::Wait(error),
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let link = self.gateway.link();
+        let state = self.inbox.state();
+        let (closed, has_callback) = (state.closed, matches!(state.sink, Sink::Callback(_)));
+        drop(state);
+        if closed {
+            return;
+        }
+        // A callback goes on getting what the far end sends; without one, nobody could take it.
+        if has_callback {
+            link.last_on_channel(self.inbox.id);
+        } else {
+            link.close_channel(self.inbox.id, None);
+        }
+    }
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.is_closed() { "closed" } else { "open" };
+        write!(f, "<Channel id={} {state}>", self.id())
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl PartialEq for Channel {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Channel {}

@@ -1,0 +1,158 @@
+//! Why things end: gateways and channels.
+
+use std::fmt;
+use std::sync::Arc;
+
+use farexec_proto::control::ErrorReport;
+
+use crate::sys;
+
+/// Why a gateway ended. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndReason(Arc<Reason>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Reason {
+    gateway: String,
+    pid: Option<u32>,
+    cause: Cause,
+    stderr: Vec<String>,
+}
+
+/// What ended a gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// This side asked the worker to end, and it did.
+    Asked,
+    /// The worker's process exited with this status without being asked.
+    Exited(i32),
+    /// The worker's process was ended by this signal.
+    Signaled(i32),
+    /// The worker did not end by itself in time, and was killed.
+    Killed,
+    /// The connection broke, or was closed by the worker; how its process ended is not known.
+    ConnectionLost(String),
+    /// The worker sent what the protocol does not allow.
+    Protocol(String),
+}
+
+impl EndReason {
+    pub(crate) fn new(gateway: &str, pid: Option<u32>, cause: Cause, stderr: Vec<String>) -> Self {
+        Self(Arc::new(Reason { gateway: gateway.into(), pid, cause, stderr }))
+    }
+
+    /// What ended the gateway.
+    #[must_use]
+    pub fn cause(&self) -> &Cause {
+        &self.0.cause
+    }
+
+    /// The last lines the worker wrote to its standard error, oldest first.
+    #[must_use]
+    pub fn stderr(&self) -> &[String] {
+        &self.0.stderr
+    }
+
+    /// Whether the end was wanted.
+    #[must_use]
+    pub fn is_orderly(&self) -> bool {
+        self.0.cause == Cause::Asked
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Reason { gateway, pid, cause, stderr } = &*self.0;
+        write!(f, "worker {gateway}")?;
+        if let Some(pid) = pid {
+            write!(f, " (pid {pid})")?;
+        }
+        match cause {
+            Cause::Asked => f.write_str(" ended as asked")?,
+            Cause::Exited(status) => write!(f, " exited with status {status}")?,
+            Cause::Signaled(number) => {
+                write!(f, " was ended by {}", sys::signal_name(*number))?;
+                if *number == 9 {
+                    f.write_str("; if nobody killed it, the system may have been out of memory (see its log)")?;
+                }
+            }
+            Cause::Killed => f.write_str(" did not end in time and was killed")?,
+            Cause::ConnectionLost(why) => write!(f, " was lost: {why}")?,
+            Cause::Protocol(why) => write!(f, " was given up: {why}")?,
+        }
+        if !stderr.is_empty() && !self.is_orderly() {
+            write!(f, "; its last words on standard error:\n{}", stderr.join("\n"))?;
+        }
+        Ok(())
+    }
+}
+
+/// An exception, or another error, of the code at the far end of a channel.
+///
+/// Displays as what a person wants to read: for an exception the far end's traceback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteError(Arc<ErrorReport>);
+
+impl RemoteError {
+    pub(crate) fn new(report: ErrorReport) -> Self {
+        Self(Arc::new(report))
+    }
+
+    /// The whole report as text: for an exception the formatted traceback.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// The type of the exception, for instance `ZeroDivisionError` or `package.module.Error`; empty if there was none.
+    #[must_use]
+    pub fn type_name(&self) -> &str {
+        &self.0.r#type
+    }
+
+    /// The exception's own message.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Where the exception came through, outermost first: (file, line, function, text of the line).
+    #[must_use]
+    pub fn frames(&self) -> &[(String, u32, String, String)] {
+        &self.0.frames
+    }
+}
+
+impl fmt::Display for RemoteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.text.trim_end())
+    }
+}
+
+impl std::error::Error for RemoteError {}
+
+/// Why no more items come from a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChannelEnd {
+    /// The far end closed it, or its execution ended.
+    Closed,
+    /// This side closed it.
+    ClosedHere,
+    /// The far end closed it with an error.
+    Error(RemoteError),
+    /// Its gateway ended.
+    Gateway(EndReason),
+}
+
+impl fmt::Display for ChannelEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("closed by the far end"),
+            Self::ClosedHere => f.write_str("closed by this side"),
+            Self::Error(error) => error.fmt(f),
+            Self::Gateway(reason) => reason.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Gateways: the handle on one worker.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use farexec_proto::control::{Hello, Status, Terminate};
+use farexec_proto::encoding::{EncodeError, StringCoercion, encode_item};
+use farexec_proto::frame::{Kind, PayloadTooLong};
+use farexec_proto::handshake::PROTOCOL_VERSION;
+use farexec_proto::{ChannelId, Encoding, frame};
+
+use crate::channel::Channel;
+use crate::end::{Cause, EndReason};
+use crate::error::{ExecError, GatewayError, StartError};
+use crate::limits::{GONE_AFTER_KILL, START_TIMEOUT};
+use crate::link::{Link, SendFailure};
+use crate::source::{Kwargs, Request, Source};
+use crate::spec::{ExecModel, Spec};
+use crate::supervisor;
+use crate::sys;
+use crate::transport::{self, Starting};
+use crate::wait::{Wait, WaitError};
+
+/// One connection to one worker. Clones are handles on the same gateway.
+///
+/// Gateways are made by a [`Group`](crate::Group), which ends them.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    link: Arc<Link>,
+    spec: Spec,
+    command: String,
+    execmodel: ExecModel,
+    hello: OnceLock<Hello>,
+    /// The process that made it: in the child of a fork it is not the child's to end.
+    process: u32,
+}
+
+/// What came of ending a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Termination {
+    /// The worker ended by itself.
+    Ended,
+    /// It was killed, with all it had started.
+    Killed,
+    /// It could not be killed: its process hangs in the operating system.
+    Stuck,
+}
+
+impl Gateway {
+    /// Starts a worker without waiting for its answer: [`wait_started`](Self::wait_started) does.
+    pub(crate) fn start(spec: Spec, id: &str, execmodel: ExecModel) -> Result<Self, StartError> {
+        let execmodel = spec.execmodel.unwrap_or(execmodel);
+        let Starting { link, command } = transport::start(&spec, id, execmodel)?;
+        tracing::debug!(gateway = id, %spec, command, "worker started");
+        Ok(Self(Arc::new(Inner {
+            link,
+            spec,
+            command,
+            execmodel,
+            hello: OnceLock::new(),
+            process: sys::process_id(),
+        })))
+    }
+
+    /// Waits for the worker's answer.
+    pub(crate) fn wait_started(&self, began: Instant, wait: &Wait<'_>) -> Result<(), StartError> {
+        let Inner { link, command, .. } = &*self.0;
+        let command = || command.clone();
+        let chatter = || String::from_utf8_lossy(&link.chatter()).into_owned();
+        let wait = wait.until(began + START_TIMEOUT);
+        let result = match link.wait_hello(&wait) {
+            Ok(Ok(hello)) if hello.error.is_some() => {
+                Err(StartError::Refused { command: command(), reason: hello.error.unwrap_or_default() })
+            }
+            Ok(Ok(hello)) if hello.protocol != PROTOCOL_VERSION => {
+                Err(StartError::Version { command: command(), theirs: hello.protocol, ours: PROTOCOL_VERSION })
+            }
+            Ok(Ok(hello)) => {
+                let _ = self.0.hello.set(hello);
+                return Ok(());
+            }
+            Ok(Err(reason)) => Err(StartError::NoAnswer { command: command(), reason, chatter: chatter() }),
+            Err(WaitError::Timeout) => {
+                Err(StartError::Timeout { command: command(), timeout: START_TIMEOUT, chatter: chatter() })
+            }
+            Err(WaitError::Interrupted) => Err(StartError::Interrupted),
+        };
+        self.kill();
+        result
+    }
+
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.0.link
+    }
+
+    /// The gateway's name in its group.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.0.link.id()
+    }
+
+    /// The spec it was made from.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.0.spec
+    }
+
+    /// Who answered: the interpreter's version, executable, platform and so on, as they were at the start.
+    #[must_use]
+    pub fn hello(&self) -> Hello {
+        self.0.hello.get().cloned().unwrap_or_default()
+    }
+
+    /// How the worker executes.
+    #[must_use]
+    pub fn execmodel(&self) -> ExecModel {
+        self.0.execmodel
+    }
+
+    /// The process id of the worker.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        match self.0.hello.get() {
+            Some(hello) if hello.pid != 0 => Some(hello.pid),
+            _ => self.0.link.supervisor().map(|supervisor| supervisor.pid()),
+        }
+    }
+
+    /// How the worker's process exited, as Python's `subprocess` gives it (negative for a signal); `None` while it runs, and
+    /// for workers whose processes are not ours to wait for.
+    #[must_use]
+    pub fn return_code(&self) -> Option<i32> {
+        self.0.link.supervisor()?.exit_status().map(supervisor::return_code)
+    }
+
+    /// Why the gateway ended, once it has.
+    #[must_use]
+    pub fn end_reason(&self) -> Option<&EndReason> {
+        self.0.link.end()
+    }
+
+    /// Whether the gateway has not ended.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.0.link.end().is_none()
+    }
+
+    /// The number of channels that are not closed.
+    #[must_use]
+    pub fn channel_count(&self) -> usize {
+        self.0.link.session().channel_count()
+    }
+
+    /// Executes code at the worker; the channel connects to it. Errors of the code arrive on the channel.
+    ///
+    /// # Errors
+    /// [`ExecError`]
+    pub fn remote_exec(&self, source: impl Into<Source>) -> Result<Channel, ExecError> {
+        self.execute(&source.into().request()?)
+    }
+
+    /// Executes code whose keyword arguments are of any object model.
+    ///
+    /// # Errors
+    /// [`ExecError`]
+    pub fn execute<K: Kwargs>(&self, request: &Request<'_, K>) -> Result<Channel, ExecError> {
+        let link = &self.0.link;
+        let inbox = link.open_channel();
+        let mut out = Vec::new();
+        let written = frame::write_with(&mut out, Kind::Execute, inbox.id, |out| {
+            encode_for(self.0.hello.get(), request, out).map_err(ExecError::from)
+        });
+        if let Err(error) = written {
+            link.forget_channel(inbox.id);
+            return Err(error);
+        }
+        if let Err(error) = link.send(&out) {
+            link.forget_channel(inbox.id);
+            return Err(match error {
+                SendFailure::Ended(reason) => ExecError::Ended(reason),
+                SendFailure::Wait(error) => ExecError::Wait(error),
+            });
+        }
+        Ok(Channel::new(inbox, self.clone()))
+    }
+
+    /// A new channel, which the far end gets to know by an item that has it in it.
+    ///
+    /// # Errors
+    /// [`GatewayError`] if the gateway has ended.
+    pub fn new_channel(&self) -> Result<Channel, GatewayError> {
+        let inbox = self.0.link.open_channel();
+        let mut out = Vec::new();
+        frame::write(&mut out, Kind::Open, Encoding::Message, inbox.id, &[]);
+        self.0.link.send(&out)?;
+        Ok(Channel::new(inbox, self.clone()))
+    }
+
+    /// The channel that the far end sent as (part of) an item, by its number; closed at once if the far end closed it
+    /// already.
+    #[must_use]
+    pub fn channel(&self, id: ChannelId) -> Channel {
+        let known = self.0.link.session().channel(id).cloned();
+        let inbox = known.unwrap_or_else(|| self.0.link.closed_channel(id));
+        Channel::new(inbox, self.clone())
+    }
+
+    /// How the worker is doing; answered even while it computes.
+    ///
+    /// # Errors
+    /// [`GatewayError`]
+    pub fn remote_status(&self, wait: &Wait<'_>) -> Result<Status, GatewayError> {
+        Ok(self.0.link.status(wait)?)
+    }
+
+    /// How Python 2 strings are taken here, and Python 3 strings there, on channels made from now on.
+    ///
+    /// # Errors
+    /// [`GatewayError`] if the gateway has ended.
+    pub fn reconfigure(&self, py2str_as_py3str: bool, py3str_as_py2str: bool) -> Result<(), GatewayError> {
+        self.0.link.set_coercion(StringCoercion { py2str_as_py3str });
+        let (link, id) = (&self.0.link, ChannelId::GATEWAY);
+        Ok(send_reconfigure(link, id, py2str_as_py3str, py3str_as_py2str)?)
+    }
+
+    /// Asks the worker to end, and returns at once.
+    pub fn exit(&self) {
+        if self.is_ours() {
+            self.0.link.ask_to_end(Terminate::default(), false);
+        }
+    }
+
+    /// Waits until the worker has ended, and returns why.
+    ///
+    /// # Errors
+    /// [`WaitError`]
+    pub fn wait(&self, wait: &Wait<'_>) -> Result<EndReason, WaitError> {
+        self.0.link.wait_end(wait)
+    }
+
+    /// Ends the worker and all it started, without asking.
+    pub fn kill(&self) {
+        if self.is_ours()
+            && let Some(supervisor) = self.0.link.supervisor()
+        {
+            supervisor.sweep_at_exit();
+            supervisor.kill_now();
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.0.process == sys::process_id()
+    }
+
+    /// First half of ending it: asks. `has_deadline`: what the worker started ends with it.
+    pub(crate) fn begin_termination(&self, has_deadline: bool) {
+        if self.is_ours() && self.is_alive() {
+            self.0.link.ask_to_end(Terminate::default(), has_deadline);
+        }
+    }
+
+    /// Second half, once its time is up: kills it, with all it started.
+    pub(crate) fn begin_kill(&self) {
+        if self.is_ours()
+            && let Some(supervisor) = self.0.link.supervisor()
+        {
+            supervisor.kill(self.0.link.reactor());
+        }
+    }
+
+    /// What came of it.
+    pub(crate) fn termination(&self) -> Termination {
+        match self.0.link.wait_end(&Wait::at_most(GONE_AFTER_KILL)) {
+            Ok(reason) if *reason.cause() == Cause::Killed => Termination::Killed,
+            Ok(_) => Termination::Ended,
+            Err(_) => Termination::Stuck,
+        }
+    }
+}
+
+/// Encodes for a worker that may be too old for the message encoding.
+fn encode_for(
+    hello: Option<&Hello>,
+    item: &impl farexec_proto::encoding::Encode,
+    out: &mut Vec<u8>,
+) -> Result<Encoding, EncodeError> {
+    if hello.is_some_and(|hello| hello.reads_message) {
+        return encode_item(item, out);
+    }
+    farexec_proto::encoding::dump::encode(item, out)?;
+    Ok(Encoding::Dump)
+}
+
+impl Gateway {
+    /// Encodes an item so that this worker can read it.
+    pub(crate) fn encode_item(
+        &self,
+        item: &impl farexec_proto::encoding::Encode,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoding, EncodeError> {
+        encode_for(self.0.hello.get(), item, out)
+    }
+}
+
+pub(crate) fn send_reconfigure(
+    link: &Link,
+    id: ChannelId,
+    py2str_as_py3str: bool,
+    py3str_as_py2str: bool,
+) -> Result<(), SendFailure> {
+    let mut out = Vec::new();
+    let payload = [u8::from(py2str_as_py3str), u8::from(py3str_as_py2str)];
+    frame::write(&mut out, Kind::Reconfigure, Encoding::Message, id, &payload);
+    link.send(&out).map(drop)
+}
+
+impl From<SendFailure> for GatewayError {
+    fn from(failure: SendFailure) -> Self {
+        match failure {
+            SendFailure::Ended(reason) => Self::Ended(reason),
+            SendFailure::Wait(error) => Self::Wait(error),
+        }
+    }
+}
+
+impl fmt::Display for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let receiving = if self.is_alive() { "receive-live" } else { "not-receiving" };
+        let channels = self.channel_count();
+        let model = self.execmodel().name();
+        write!(f, "<Gateway id='{}' {receiving}, {model} model, {channels} active channels>", self.id())
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl PartialEq for Gateway {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Gateway {}

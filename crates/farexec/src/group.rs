@@ -1,0 +1,272 @@
+//! Groups: gateways that are made, addressed and ended together.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::error::{ExecError, StartError};
+use crate::gateway::{Gateway, Termination};
+use crate::limits::DROP_TIMEOUT;
+use crate::multichannel::MultiChannel;
+use crate::source::Source;
+use crate::spec::{ExecModel, Spec};
+use crate::wait::{Wait, WaitError};
+
+/// Gateways that are made, addressed and ended together. Clones are handles on the same group; when the last one is
+/// dropped, the workers are ended.
+#[derive(Clone, Default)]
+pub struct Group(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    members: Mutex<Members>,
+    execmodel: Mutex<ExecModel>,
+}
+
+#[derive(Default)]
+struct Members {
+    gateways: Vec<Gateway>,
+    /// Ids given to gateways that are starting.
+    reserved: Vec<String>,
+    next_id: u32,
+}
+
+impl Group {
+    /// A group without gateways.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How workers of gateways made from now on execute, unless their spec says otherwise.
+    pub fn set_execmodel(&self, execmodel: ExecModel) {
+        *self.0.execmodel.lock() = execmodel;
+    }
+
+    /// How workers of gateways made from now on execute.
+    #[must_use]
+    pub fn execmodel(&self) -> ExecModel {
+        *self.0.execmodel.lock()
+    }
+
+    /// Makes a gateway and waits until its worker answers.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub fn make_gateway<S: TryInto<Spec, Error: Into<StartError>>>(&self, spec: S) -> Result<Gateway, StartError> {
+        let mut made = self.make_gateways([spec])?;
+        made.pop().ok_or(StartError::Interrupted)
+    }
+
+    /// Makes several gateways at once: all workers start at the same time. If one fails, none is left.
+    ///
+    /// # Errors
+    /// [`StartError`] of the first that failed.
+    pub fn make_gateways<S: TryInto<Spec, Error: Into<StartError>>>(
+        &self,
+        specs: impl IntoIterator<Item = S>,
+    ) -> Result<Vec<Gateway>, StartError> {
+        let specs: Result<Vec<Spec>, StartError> =
+            specs.into_iter().map(|spec| spec.try_into().map_err(Into::into)).collect();
+        self.start(specs?, &Wait::forever())
+    }
+
+    /// As [`make_gateways`](Self::make_gateways), from parsed specs and with a limit to waiting.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub fn start(&self, specs: Vec<Spec>, wait: &Wait<'_>) -> Result<Vec<Gateway>, StartError> {
+        let execmodel = self.execmodel();
+        let began = Instant::now();
+        let ids = self.reserve_ids(&specs)?;
+        let mut started = Vec::with_capacity(specs.len());
+        let mut result = Ok(());
+        for (spec, id) in specs.into_iter().zip(&ids) {
+            match Gateway::start(spec, id, execmodel) {
+                Ok(gateway) => started.push(gateway),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        if result.is_ok() {
+            result = started.iter().try_for_each(|gateway| gateway.wait_started(began, wait));
+        }
+        let mut members = self.0.members.lock();
+        members.reserved.retain(|id| !ids.contains(id));
+        match result {
+            Ok(()) => members.gateways.extend(started.iter().cloned()),
+            Err(_) => started.iter().for_each(Gateway::kill),
+        }
+        drop(members);
+        result.map(|()| started)
+    }
+
+    fn reserve_ids(&self, specs: &[Spec]) -> Result<Vec<String>, StartError> {
+        let mut members = self.0.members.lock();
+        let mut ids: Vec<String> = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let id = match &spec.id {
+                Some(id) if members.has(id) || ids.contains(id) => {
+                    return Err(StartError::DuplicateId(id.clone()));
+                }
+                Some(id) => id.clone(),
+                None => members.new_id(),
+            };
+            ids.push(id);
+        }
+        members.reserved.extend(ids.iter().cloned());
+        Ok(ids)
+    }
+
+    /// A name that no gateway of this group has: `gw0`, `gw1`, and so on.
+    #[must_use]
+    pub fn allocate_id(&self) -> String {
+        self.0.members.lock().new_id()
+    }
+
+    /// The gateways, in the order in which they were made.
+    #[must_use]
+    pub fn gateways(&self) -> Vec<Gateway> {
+        self.0.members.lock().gateways.clone()
+    }
+
+    /// The gateway of this name.
+    #[must_use]
+    pub fn gateway(&self, id: &str) -> Option<Gateway> {
+        self.0.members.lock().gateways.iter().find(|gateway| gateway.id() == id).cloned()
+    }
+
+    /// Takes a gateway out of the group: it is no longer the group's to end.
+    pub fn remove(&self, gateway: &Gateway) {
+        self.0.members.lock().gateways.retain(|member| member != gateway);
+    }
+
+    /// The number of gateways.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.members.lock().gateways.len()
+    }
+
+    /// Whether there are no gateways.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Executes the same code at every gateway.
+    ///
+    /// # Errors
+    /// [`ExecError`] of the first gateway that refused; the executions before it are closed.
+    pub fn remote_exec(&self, source: impl Into<Source>) -> Result<MultiChannel, ExecError> {
+        let source = source.into();
+        let request = source.request()?;
+        let channels: Result<Vec<_>, _> =
+            self.gateways().iter().map(|gateway| gateway.execute(&request)).collect();
+        Ok(MultiChannel::new(channels?))
+    }
+
+    /// Ends all gateways and empties the group: asks the workers to end, waits for all of them until one deadline, then kills
+    /// those that are left together with what they started. Returns what came of each.
+    ///
+    /// What workers that end in time have started ends with them too.
+    ///
+    /// # Errors
+    /// [`WaitError::Interrupted`] cannot happen here; it is for [`terminate_with`](Self::terminate_with).
+    pub fn terminate(&self, timeout: Duration) -> Result<Vec<(Gateway, Termination)>, WaitError> {
+        self.terminate_with(&Wait::at_most(timeout), true)
+    }
+
+    /// As [`terminate`](Self::terminate), waiting as `wait` says; `sweep`: what workers have started ends with them. A wait without
+    /// a deadline kills nothing.
+    ///
+    /// # Errors
+    /// [`WaitError::Interrupted`] if the wait was interrupted; what has not ended stays in the group.
+    pub fn terminate_with(
+        &self,
+        wait: &Wait<'_>,
+        sweep: bool,
+    ) -> Result<Vec<(Gateway, Termination)>, WaitError> {
+        let gateways = self.gateways();
+        for gateway in &gateways {
+            gateway.begin_termination(sweep);
+        }
+        let mut ended = Vec::with_capacity(gateways.len());
+        let mut late = Vec::new();
+        for gateway in gateways {
+            match gateway.wait(wait) {
+                Err(WaitError::Interrupted) => return Err(WaitError::Interrupted),
+                Err(WaitError::Timeout) => {
+                    gateway.begin_kill();
+                    late.push(gateway);
+                }
+                Ok(_) => ended.push(gateway),
+            }
+        }
+        let mut results = Vec::with_capacity(ended.len() + late.len());
+        for gateway in ended.into_iter().chain(late) {
+            let termination = gateway.termination();
+            self.remove(&gateway);
+            results.push((gateway, termination));
+        }
+        Ok(results)
+    }
+}
+
+impl Members {
+    fn has(&self, id: &str) -> bool {
+        self.reserved.iter().any(|known| known == id) || self.gateways.iter().any(|gateway| gateway.id() == id)
+    }
+
+    fn new_id(&mut self) -> String {
+        loop {
+            let id = format!("gw{}", self.next_id);
+            self.next_id += 1;
+            if !self.has(&id) {
+                return id;
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let group = Group(Arc::new(Self {
+            members: Mutex::new(std::mem::take(&mut *self.members.lock())),
+            execmodel: Mutex::default(),
+        }));
+        if !group.is_empty()
+            && let Err(error) = group.terminate(DROP_TIMEOUT)
+        {
+            tracing::warn!(%error, "workers of a dropped group may go on");
+        }
+    }
+}
+
+impl TryFrom<&str> for Spec {
+    type Error = crate::spec::SpecError;
+
+    fn try_from(text: &str) -> Result<Self, Self::Error> {
+        Self::from_str(text)
+    }
+}
+
+impl TryFrom<String> for Spec {
+    type Error = crate::spec::SpecError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::from_str(&text)
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gateways = self.gateways();
+        let ids: Vec<_> = gateways.iter().map(|gateway| format!("'{}'", gateway.id())).collect();
+        write!(f, "<Group [{}]>", ids.join(", "))
+    }
+}

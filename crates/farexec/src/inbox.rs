@@ -1,0 +1,185 @@
+//! Where a channel's items wait, still encoded, and where they go when somebody other than `receive` takes them.
+//!
+//! [`crate::link`] fills inboxes; [`crate::channel`] empties them. An inbox knows nothing of gateways.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::Thread;
+
+use farexec_proto::encoding::StringCoercion;
+use farexec_proto::{ChannelId, Encoding};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::callback::Callback;
+use crate::end::{ChannelEnd, RemoteError};
+use crate::payload::Payload;
+use crate::receive_queue::Feed;
+
+/// One channel's side of a gateway: shared between the session, which fills it, and the handles, which empty it.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) id: ChannelId,
+    py2str_as_py3str: AtomicBool,
+    /// How many of the gateway's channels feed callbacks and queues: shared with its link, which reads for those.
+    consumers: Arc<AtomicUsize>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    /// What arrived and was not taken.
+    pub(crate) items: VecDeque<Payload>,
+    /// Why no more items will arrive, once that is so.
+    pub(crate) end: Option<ChannelEnd>,
+    /// Whether nothing can be sent either.
+    pub(crate) closed: bool,
+    /// The error the channel was closed with, until somebody was told.
+    pub(crate) error: Option<RemoteError>,
+    /// Whether the end of items has reached whoever takes the items.
+    pub(crate) drained: bool,
+    pub(crate) sink: Sink,
+    /// Threads that wait for this channel while another reads.
+    pub(crate) parked: Vec<Thread>,
+}
+
+/// Who takes the items.
+#[derive(Clone, Debug)]
+pub(crate) enum Sink {
+    /// Whoever calls `receive`.
+    Receive,
+    /// A callback.
+    Callback(Arc<Callback>),
+    /// A receive queue.
+    Queue(Feed),
+}
+
+/// What a sink gets.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    Item(Payload),
+    End(ChannelEnd),
+}
+
+impl Inbox {
+    pub(crate) fn new(id: ChannelId, coercion: StringCoercion, consumers: Arc<AtomicUsize>) -> Self {
+        let state = State {
+            items: VecDeque::new(),
+            end: None,
+            closed: false,
+            error: None,
+            drained: false,
+            sink: Sink::Receive,
+            parked: Vec::new(),
+        };
+        let py2str_as_py3str = AtomicBool::new(coercion.py2str_as_py3str);
+        Self { id, py2str_as_py3str, consumers, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub(crate) fn set_coercion(&self, coercion: StringCoercion) {
+        self.py2str_as_py3str.store(coercion.py2str_as_py3str, Ordering::Relaxed);
+    }
+
+    fn coercion(&self) -> StringCoercion {
+        StringCoercion { py2str_as_py3str: self.py2str_as_py3str.load(Ordering::Relaxed) }
+    }
+
+    /// An item arrived. Returns whether a thread that waited for it was woken.
+    #[inline]
+    pub(crate) fn deliver(self: &Arc<Self>, encoding: Encoding, bytes: Vec<u8>) -> bool {
+        let payload = Payload::new(encoding, bytes, self.coercion());
+        let mut state = self.state.lock();
+        if let Sink::Receive = state.sink {
+            state.items.push_back(payload);
+            state.wake();
+            return !state.parked.is_empty();
+        }
+        state.pass_on(self, Delivery::Item(payload))
+    }
+
+    /// No more items will arrive.
+    pub(crate) fn end_items(self: &Arc<Self>, end: ChannelEnd) -> bool {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return false;
+        }
+        if let ChannelEnd::Error(error) = &end {
+            state.error = Some(error.clone());
+        }
+        state.end = Some(end.clone());
+        state.drained = !matches!(state.sink, Sink::Callback(_));
+        if !matches!(state.sink, Sink::Receive) {
+            self.consumers.fetch_sub(1, Ordering::SeqCst);
+        }
+        state.wake();
+        let woken = !state.parked.is_empty();
+        state.pass_on(self, Delivery::End(end)) || woken
+    }
+
+    /// Nothing goes either way any more. An error is kept for whoever asks, even if the end of items was told before.
+    pub(crate) fn close(self: &Arc<Self>, end: ChannelEnd) -> bool {
+        let mut state = self.state.lock();
+        state.closed = true;
+        if state.end.is_some()
+            && let ChannelEnd::Error(error) = &end
+        {
+            state.error = Some(error.clone());
+        }
+        drop(state);
+        self.end_items(end)
+    }
+
+    /// Everything that arrived has been handed to the callback, the end as well.
+    pub(crate) fn set_drained(&self) {
+        let mut state = self.state.lock();
+        state.drained = true;
+        state.wake();
+    }
+
+    /// Hands all that arrived, and all that will, to `sink`. Returns false if somebody else takes the items already.
+    pub(crate) fn redirect(self: &Arc<Self>, sink: Sink) -> bool {
+        let mut state = self.state.lock();
+        if !matches!(state.sink, Sink::Receive) {
+            return false;
+        }
+        state.drained = state.end.is_some() && matches!(sink, Sink::Queue(_));
+        if state.end.is_none() {
+            self.consumers.fetch_add(1, Ordering::SeqCst);
+        }
+        state.sink = sink;
+        for payload in std::mem::take(&mut state.items) {
+            state.pass_on(self, Delivery::Item(payload));
+        }
+        if let Some(end) = state.end.clone() {
+            state.pass_on(self, Delivery::End(end));
+        }
+        state.wake();
+        true
+    }
+}
+
+impl State {
+    fn pass_on(&self, inbox: &Arc<Inbox>, delivery: Delivery) -> bool {
+        match &self.sink {
+            Sink::Receive => false,
+            Sink::Callback(callback) => {
+                callback.push(inbox, delivery);
+                false
+            }
+            Sink::Queue(feed) => {
+                feed.push(delivery);
+                false
+            }
+        }
+    }
+
+    fn wake(&self) {
+        for thread in &self.parked {
+            thread.unpark();
+        }
+    }
+}

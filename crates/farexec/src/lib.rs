@@ -1,0 +1,61 @@
+//! farexec runs Python anywhere: it starts interpreters, installs nothing there, and lets code at both ends talk over channels.
+//!
+//! ```
+//! use farexec::{Group, Source};
+//! use std::time::Duration;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let group = Group::new();
+//! group.make_gateways(["popen"; 2])?; // started together
+//! let channels = group.remote_exec("channel.send(channel.receive() + 1)")?;
+//! channels.send_each(&41)?;
+//! assert_eq!(channels.receive_each::<i64>()?, [42, 42]);
+//! group.terminate(Duration::from_secs(1))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The words: a **gateway** is one connection to one **worker**, the process that executes; it carries any number of
+//! **channels**, two-way streams of items; a **group** makes and ends gateways together; a **multichannel** is what one execution
+//! on a whole group returns, and a **receive queue** is fed by all of its channels.
+
+#![deny(unsafe_code)]
+
+mod bootstrap;
+mod callback;
+mod channel;
+mod end;
+mod error;
+mod gateway;
+mod group;
+mod inbox;
+mod limits;
+mod link;
+mod multichannel;
+mod outbox;
+mod payload;
+mod reactor;
+mod receive_queue;
+mod source;
+mod spec;
+mod supervisor;
+mod sys;
+mod transport;
+mod wait;
+mod watch;
+
+pub use bootstrap::STAGE_0;
+pub use channel::{Channel, ReceiveError, SendError};
+pub use end::{Cause, ChannelEnd, EndReason, RemoteError};
+pub use error::{ExecError, GatewayError, StartError};
+pub use farexec_proto as proto;
+pub use farexec_proto::control::{Hello, Status};
+pub use farexec_proto::{ChannelId, Value};
+pub use gateway::{Gateway, Termination};
+pub use group::Group;
+pub use multichannel::MultiChannel;
+pub use payload::Payload;
+pub use receive_queue::{AlreadyTaken, Item, QueueEvent, ReceiveQueue};
+pub use source::{Kwargs, Request, Source};
+pub use spec::{ExecModel, Output, Spec, SpecError, Transport};
+pub use wait::{Wait, WaitError};

@@ -1,0 +1,193 @@
+//! What is to be sent: written at once where possible, else queued in order, and written by whoever comes first: the reactor when the pipe
+//! has room, or a sender that was stopped because too much is queued.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use parking_lot::Mutex;
+
+use crate::limits::SEND_HIGH_WATER;
+use crate::link::Link;
+use crate::reactor::{Reactor, Source};
+use crate::sys::{self, Interest, Transfer, Waker};
+use crate::wait::{Wait, WaitError};
+
+/// Small frames behind a full pipe are gathered in blocks of about this many bytes.
+const BLOCK: usize = 64 << 10;
+
+pub(crate) struct Outbox {
+    output: Mutex<Option<Arc<OwnedFd>>>,
+    key: OnceLock<usize>,
+    queue: Mutex<Queue>,
+    queued: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    blocks: VecDeque<Vec<u8>>,
+    /// How much of the first block is written.
+    written: usize,
+    /// Whether the reactor will write when there is room.
+    armed: bool,
+    /// Whether the other end is gone: nothing is kept then.
+    broken: bool,
+    output: Option<Arc<OwnedFd>>,
+}
+
+impl Outbox {
+    pub(crate) fn new(output: OwnedFd) -> io::Result<Self> {
+        sys::set_nonblocking(&output)?;
+        let output = Arc::new(output);
+        Ok(Self {
+            output: Mutex::new(Some(Arc::clone(&output))),
+            key: OnceLock::new(),
+            queue: Mutex::new(Queue { output: Some(output), ..Queue::default() }),
+            queued: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn register(&self, reactor: &Arc<Reactor>, link: &Arc<Link>) -> io::Result<()> {
+        let Some(output) = self.output.lock().clone() else { return Ok(()) };
+        let link = Arc::downgrade(link);
+        let key = reactor.add(output, Interest::Nothing, |_| Arc::new(OutboxSource { link }))?;
+        let _ = self.key.set(key);
+        Ok(())
+    }
+
+    /// Writes frames, or queues them. Returns whether more than [`SEND_HIGH_WATER`] is queued now.
+    ///
+    /// What is sent to a peer that is gone is dropped: why it is gone is found out by who reads.
+    #[inline]
+    pub(crate) fn send(&self, frames: &[u8], reactor: &Reactor) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.broken {
+            return false;
+        }
+        let mut rest = frames;
+        if queue.blocks.is_empty() {
+            while !rest.is_empty() {
+                match queue.write(rest) {
+                    Some(0) => break,
+                    Some(count) => rest = &rest[count..],
+                    None => return false,
+                }
+            }
+            if rest.is_empty() {
+                return false;
+            }
+        }
+        queue.append(rest);
+        self.settle(&mut queue, reactor)
+    }
+
+    pub(crate) fn is_above_high_water(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) > SEND_HIGH_WATER
+    }
+
+    /// Waits until the pipe has room, and writes.
+    pub(crate) fn flush_when_ready(
+        &self,
+        waker: Option<&Waker>,
+        wait: &Wait<'_>,
+        reactor: &Reactor,
+    ) -> Result<(), WaitError> {
+        let Some(output) = self.output.lock().clone() else { return Ok(()) };
+        wait.check()?;
+        // A broken pipe counts as writable; any other failure shows when writing.
+        let _ = sys::wait_writable(output.as_fd(), waker, wait.nap());
+        let mut queue = self.queue.lock();
+        queue.flush();
+        self.settle(&mut queue, reactor);
+        Ok(())
+    }
+
+    /// Nothing will be sent any more.
+    pub(crate) fn end(&self, reactor: &Reactor) {
+        self.queue.lock().break_off();
+        self.queued.store(0, Ordering::Relaxed);
+        self.output.lock().take();
+        if let Some(key) = self.key.get() {
+            reactor.remove(*key);
+        }
+    }
+
+    fn settle(&self, queue: &mut Queue, reactor: &Reactor) -> bool {
+        let queued = queue.len();
+        self.queued.store(queued, Ordering::Relaxed);
+        if queued > 0
+            && !queue.armed
+            && let Some(key) = self.key.get()
+        {
+            queue.armed = true;
+            reactor.rearm(*key, Interest::Writable);
+        }
+        queued > SEND_HIGH_WATER
+    }
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.blocks.iter().map(Vec::len).sum::<usize>() - self.written
+    }
+
+    /// Writes what it can: `Some(0)` if the pipe is full, `None` if the other end is gone.
+    fn write(&mut self, bytes: &[u8]) -> Option<usize> {
+        let output = self.output.as_ref()?;
+        match sys::write(output.as_fd(), bytes) {
+            Ok(Transfer::Bytes(count)) => Some(count),
+            Ok(Transfer::WouldBlock) => Some(0),
+            Ok(Transfer::Ended) | Err(_) => {
+                self.break_off();
+                None
+            }
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        match self.blocks.back_mut() {
+            Some(last) if last.len() + bytes.len() <= BLOCK => last.extend_from_slice(bytes),
+            _ => {
+                let mut block = Vec::with_capacity(bytes.len().max(BLOCK));
+                block.extend_from_slice(bytes);
+                self.blocks.push_back(block);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        while let Some(block) = self.blocks.pop_front() {
+            let written = self.written;
+            match self.write(&block[written..]) {
+                Some(count) if written + count == block.len() => self.written = 0,
+                Some(count) => {
+                    self.written += count;
+                    self.blocks.push_front(block);
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn break_off(&mut self) {
+        *self = Self { broken: true, ..Self::default() };
+    }
+}
+
+struct OutboxSource {
+    link: Weak<Link>,
+}
+
+impl Source for OutboxSource {
+    fn ready(self: Arc<Self>, reactor: &Arc<Reactor>) {
+        let Some(link) = self.link.upgrade() else { return };
+        let outbox = link.outbox();
+        let mut queue = outbox.queue.lock();
+        queue.armed = false;
+        queue.flush();
+        outbox.settle(&mut queue, reactor);
+    }
+}

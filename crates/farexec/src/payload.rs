@@ -1,0 +1,55 @@
+//! An item that arrived, still encoded: it is decoded by who takes it, when they take it.
+
+use farexec_proto::encoding::{Build, DecodeError, StringCoercion, decode};
+use farexec_proto::{Encoding, Value};
+use serde::de::DeserializeOwned;
+
+/// One received item, not yet decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    encoding: Encoding,
+    bytes: Vec<u8>,
+    coercion: StringCoercion,
+}
+
+impl Payload {
+    pub(crate) fn new(encoding: Encoding, bytes: Vec<u8>, coercion: StringCoercion) -> Self {
+        Self { encoding, bytes, coercion }
+    }
+
+    /// The item as any type that serde can read.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the item is something else (the error says where in it), or its bytes are no item.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        farexec_proto::serde::from_payload(self.encoding, &self.bytes, self.coercion)
+    }
+
+    /// The item as it is.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are no item.
+    pub fn value(&self) -> Result<Value, DecodeError> {
+        Value::from_payload(self.encoding, &self.bytes, self.coercion)
+    }
+
+    /// The item in any other object model.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are no item, or `builder` refuses a part of it.
+    pub fn build<B: Build>(&self, builder: &mut B) -> Result<B::Object, DecodeError> {
+        decode(self.encoding, &self.bytes, self.coercion, builder)
+    }
+
+    /// How the bytes are encoded.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// The bytes of the item.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}

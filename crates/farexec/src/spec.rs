@@ -1,0 +1,323 @@
+//! Specs: the text that says where and how a worker starts.
+//!
+//! `key=value//key=value`; a key without a value is true; `env:NAME=value` sets a variable. A spec is checked whole before anything is
+//! started by it.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Where and how a worker starts.
+///
+/// ```
+/// let spec: farexec::Spec = "popen//python=python3.12 -X dev//chdir=/tmp//env:LANG=C".parse()?;
+/// assert_eq!(spec.chdir.as_deref(), Some("/tmp"));
+/// assert_eq!(spec.env, [("LANG".to_owned(), "C".to_owned())]);
+/// let error = "popen//chdri=/tmp".parse::<farexec::Spec>().unwrap_err();
+/// assert_eq!(error.to_string(), "unknown key `chdri` in `popen//chdri=/tmp`: did you mean `chdir`?");
+/// # Ok::<(), farexec::SpecError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Spec {
+    text: String,
+    /// What the worker is reached by.
+    pub transport: Transport,
+    /// The gateway's name; given by the group if missing.
+    pub id: Option<String>,
+    /// The interpreter: a command with arguments, split as a shell splits words.
+    pub python: Option<String>,
+    /// The directory the worker starts in, made if missing.
+    pub chdir: Option<String>,
+    /// Added to the niceness of the worker's process.
+    pub nice: Option<i32>,
+    /// Environment variables for the worker's process.
+    pub env: Vec<(String, String)>,
+    /// How the worker executes; the group's choice if missing.
+    pub execmodel: Option<ExecModel>,
+    /// Whether importing at the worker leaves no `.pyc` files.
+    pub dont_write_bytecode: bool,
+    /// Where the worker's standard output goes.
+    pub stdout: Output,
+    /// Where the worker's standard error goes.
+    pub stderr: Output,
+    /// Every key and value as written, in order; `None` is a key without a value.
+    pub items: Vec<(String, Option<String>)>,
+}
+
+/// What a worker is reached by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transport {
+    /// A process on this machine.
+    #[default]
+    Popen,
+    /// A transport this version can name, but not start.
+    Other(String),
+}
+
+/// How a worker executes what it is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExecModel {
+    /// The first execution runs in the main thread, further ones at the same time in threads.
+    #[default]
+    Thread,
+    /// One execution at a time, in the main thread; a second one at once is refused with an error.
+    MainThreadOnly,
+}
+
+impl ExecModel {
+    /// The name in specs and on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::MainThreadOnly => "main_thread_only",
+        }
+    }
+}
+
+impl FromStr for ExecModel {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "thread" => Ok(Self::Thread),
+            "main_thread_only" => Ok(Self::MainThreadOnly),
+            _ => Err("is no execution model: take `thread` or `main_thread_only`".into()),
+        }
+    }
+}
+
+/// Where an output of a worker goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Output {
+    /// Where the coordinator's own goes.
+    #[default]
+    Inherit,
+    /// Nowhere.
+    Null,
+}
+
+/// What is wrong with a spec.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// Nothing between two `//`, or nothing at all.
+    #[error("empty part in spec `{spec}`: write key=value//key=value, for instance `popen//python=python3`")]
+    Empty {
+        /// The whole spec.
+        spec: String,
+    },
+    /// A key that no spec has.
+    #[error("unknown key `{key}` in `{spec}`{}", hint(.suggestion))]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The whole spec.
+        spec: String,
+        /// A known key that looks like it.
+        suggestion: Option<&'static str>,
+    },
+    /// A key that stands twice.
+    #[error("duplicate key: `{key}` in `{spec}`")]
+    DuplicateKey {
+        /// The key.
+        key: String,
+        /// The whole spec.
+        spec: String,
+    },
+    /// A value that its key cannot have.
+    #[error("`{key}={value}` in `{spec}`: {reason}")]
+    BadValue {
+        /// The key.
+        key: String,
+        /// The value, empty if there was none.
+        value: String,
+        /// The whole spec.
+        spec: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two transports in one spec.
+    #[error("`{spec}` names two transports, `{first}` and `{second}`: a gateway has one")]
+    TwoTransports {
+        /// The whole spec.
+        spec: String,
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
+    },
+}
+
+fn hint(suggestion: &Option<&'static str>) -> String {
+    match suggestion {
+        Some(key) => format!(": did you mean `{key}`?"),
+        None => format!(": known keys are {}, env:NAME", KEYS.join(", ")),
+    }
+}
+
+const TRANSPORTS: [&str; 5] = ["popen", "ssh", "vagrant_ssh", "socket", "via"];
+
+/// Every key a spec can have.
+const KEYS: [&str; 19] = [
+    "popen",
+    "ssh",
+    "vagrant_ssh",
+    "socket",
+    "via",
+    "id",
+    "python",
+    "execmodel",
+    "chdir",
+    "nice",
+    "dont_write_bytecode",
+    "ssh_config",
+    "installvia",
+    "start",
+    "preload",
+    "stdout",
+    "stderr",
+    "command",
+    "syspath",
+];
+
+impl Spec {
+    /// The text the spec was made from.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn set(&mut self, key: &str, value: Option<&str>) -> Result<(), SpecError> {
+        let text = value.unwrap_or_default();
+        let bad = |reason: &str| SpecError::BadValue {
+            key: key.into(),
+            value: text.into(),
+            spec: self.text.clone(),
+            reason: reason.into(),
+        };
+        let needed = || if text.is_empty() { Err(bad("needs a value")) } else { Ok(text.to_owned()) };
+        if let Some(name) = key.strip_prefix("env:") {
+            let Some(value) = value else { return Err(bad("an environment variable needs a value")) };
+            if name.is_empty() || name.contains('\0') || value.contains('\0') {
+                return Err(bad("an environment variable needs a name, and no NUL character"));
+            }
+            self.env.push((name.into(), value.into()));
+            return Ok(());
+        }
+        match key {
+            "popen" => self.transport = Transport::Popen,
+            "ssh" | "vagrant_ssh" | "socket" | "via" => {
+                needed()?;
+                self.transport = Transport::Other(key.into());
+            }
+            "id" => self.id = Some(needed()?),
+            "python" => {
+                let words = shell_words::split(text).map_err(|_| bad("has a quotation mark too few"))?;
+                if words.is_empty() {
+                    return Err(bad("needs a command"));
+                }
+                self.python = Some(text.into());
+            }
+            "chdir" => self.chdir = Some(needed()?),
+            "nice" => self.nice = Some(text.parse().map_err(|_| bad("is no whole number"))?),
+            "execmodel" => self.execmodel = Some(text.parse().map_err(|reason: String| bad(&reason))?),
+            "dont_write_bytecode" => self.dont_write_bytecode = value != Some("0"),
+            "stdout" | "stderr" => {
+                let output = match text {
+                    "inherit" => Output::Inherit,
+                    "null" => Output::Null,
+                    _ => return Err(bad("take `inherit` or `null`")),
+                };
+                if key == "stdout" { self.stdout = output } else { self.stderr = output }
+            }
+            _ if KEYS.contains(&key) => return Err(bad("this version does not have that yet")),
+            _ => {
+                let suggestion = KEYS.into_iter().find(|known| is_close(known, key));
+                return Err(SpecError::UnknownKey { key: key.into(), spec: self.text.clone(), suggestion });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Spec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let mut spec = Self { text: text.into(), ..Self::default() };
+        let mut transport: Option<&str> = None;
+        for part in text.split("//") {
+            let (key, value) = match part.split_once('=') {
+                Some((key, value)) => (key, Some(value)),
+                None => (part, None),
+            };
+            if key.is_empty() {
+                return Err(SpecError::Empty { spec: text.into() });
+            }
+            if spec.items.iter().any(|(known, _)| known == key) {
+                return Err(SpecError::DuplicateKey { key: key.into(), spec: text.into() });
+            }
+            if TRANSPORTS.contains(&key)
+                && let Some(first) = transport.replace(key)
+            {
+                return Err(SpecError::TwoTransports {
+                    spec: text.into(),
+                    first: first.into(),
+                    second: key.into(),
+                });
+            }
+            spec.set(key, value)?;
+            spec.items.push((key.into(), value.map(Into::into)));
+        }
+        Ok(spec)
+    }
+}
+
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Whether one is the other with a letter missing, doubled, wrong or swapped.
+fn is_close(known: &str, written: &str) -> bool {
+    let (known, written): (Vec<_>, Vec<_>) = (known.chars().collect(), written.chars().collect());
+    let same_start = known.iter().zip(&written).take_while(|(a, b)| a == b).count();
+    let same_end = known.iter().rev().zip(written.iter().rev()).take_while(|(a, b)| a == b).count();
+    let longest = known.len().max(written.len());
+    known.len().abs_diff(written.len()) <= 1 && longest > 2 && same_start + same_end + 2 >= longest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        text.parse::<Spec>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_spec_prints_as_it_was_written() {
+        let spec: Spec = "popen//id=a//nice=3//dont_write_bytecode".parse().unwrap();
+        assert_eq!(spec.to_string(), "popen//id=a//nice=3//dont_write_bytecode");
+        assert_eq!((spec.id.as_deref(), spec.nice, spec.dont_write_bytecode), (Some("a"), Some(3), true));
+    }
+
+    #[test]
+    fn bad_specs_are_refused_with_the_part_that_is_wrong() {
+        assert_eq!(error("popen//nice=1//nice=2"), "duplicate key: `nice` in `popen//nice=1//nice=2`");
+        assert!(error("").starts_with("empty part in spec ``"));
+        assert!(error("popen//").starts_with("empty part"));
+        assert!(error("popen//_x=1").starts_with("unknown key `_x` in `popen//_x=1`: known keys are popen"));
+        assert!(error("popen//pyhton=x").ends_with("did you mean `python`?"));
+        assert_eq!(error("nice=very"), "`nice=very` in `nice=very`: is no whole number");
+        assert!(error("popen//python='a").ends_with("has a quotation mark too few"));
+        assert!(error("popen//ssh=host").contains("two transports, `popen` and `ssh`"));
+        assert!(error("execmodel=fast").contains("take `thread` or"));
+        assert!(error("env:=1").contains("needs a name"));
+        assert!(error("id").contains("needs a value"));
+    }
+}

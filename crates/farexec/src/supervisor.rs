@@ -1,0 +1,233 @@
+//! The process behind a gateway: when it exits and how, what it said on its standard error, and that nothing of it stays behind.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::limits::{STDERR_BYTES, STDERR_LINES, TERM_TO_KILL};
+use crate::link::Link;
+use crate::reactor::{Reactor, Source};
+use crate::sys::{self, Interest, Process, Transfer};
+
+/// A worker's process on this machine.
+pub(crate) struct Supervisor {
+    process: Process,
+    /// How it exited, once it has; `None` inside if somebody else in this program waited for it.
+    exit: OnceLock<Option<ExitStatus>>,
+    /// Held while the group may be signalled, so that the process is not let go of in between.
+    alive: Mutex<bool>,
+    /// Whether what the worker started is to end with it even if the worker ends in order.
+    sweep: AtomicBool,
+    killed: AtomicBool,
+    stderr: Option<Arc<Stderr>>,
+    link: OnceLock<Weak<Link>>,
+}
+
+impl Supervisor {
+    /// Looks after a process from now on; `stderr` is the read end of its standard error, if that is ours to read.
+    pub(crate) fn new(process: Process, stderr: Option<OwnedFd>) -> Self {
+        let stderr = stderr.map(|fd| Arc::new(Stderr { fd: Arc::new(fd), kept: Mutex::default() }));
+        Self {
+            process,
+            exit: OnceLock::new(),
+            alive: Mutex::new(true),
+            sweep: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
+            stderr,
+            link: OnceLock::new(),
+        }
+    }
+
+    /// Has the reactor tell `link` of the exit.
+    pub(crate) fn watch(self: &Arc<Self>, reactor: &Arc<Reactor>, link: &Arc<Link>) -> io::Result<()> {
+        let _ = self.link.set(Arc::downgrade(link));
+        if let Some(stderr) = &self.stderr {
+            sys::set_nonblocking(&stderr.fd)?;
+            reactor.add(Arc::clone(&stderr.fd), Interest::Readable, |key| {
+                Arc::new(StderrSource { stderr: Arc::clone(stderr), key })
+            })?;
+        }
+        reactor.add(self.process.exited(), Interest::Readable, |key| {
+            Arc::new(ExitSource { supervisor: Arc::clone(self), key })
+        })?;
+        Ok(())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// How the process exited, if it has and if that could be learned.
+    pub(crate) fn exit_status(&self) -> Option<ExitStatus> {
+        self.exit.get().copied().flatten()
+    }
+
+    pub(crate) fn has_exited(&self) -> bool {
+        self.exit.get().is_some()
+    }
+
+    pub(crate) fn was_killed(&self) -> bool {
+        self.killed.load(Ordering::SeqCst)
+    }
+
+    /// What the worker started is to end with it, even if the worker ends in order.
+    pub(crate) fn sweep_at_exit(&self) {
+        self.sweep.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends the worker and all it started: asks the process group, and a moment later does not ask.
+    pub(crate) fn kill(self: &Arc<Self>, reactor: &Reactor) {
+        self.sweep_at_exit();
+        let alive = self.alive.lock();
+        if !*alive {
+            return;
+        }
+        self.killed.store(true, Ordering::SeqCst);
+        self.process.terminate_group();
+        drop(alive);
+        let supervisor = Arc::clone(self);
+        reactor.at(Instant::now() + TERM_TO_KILL, move |_| supervisor.kill_now());
+    }
+
+    /// Ends the worker and all it started at once.
+    pub(crate) fn kill_now(&self) {
+        let alive = self.alive.lock();
+        if *alive {
+            self.killed.store(true, Ordering::SeqCst);
+            self.process.kill_group();
+        }
+    }
+
+    /// The last lines of the standard error, after a look whether more has come.
+    pub(crate) fn last_words(&self) -> Vec<String> {
+        let Some(stderr) = &self.stderr else { return Vec::new() };
+        stderr.forward();
+        stderr.kept.lock().lines()
+    }
+
+    fn process_exited(&self) {
+        let status = match self.process.status() {
+            Ok(Some(status)) => Some(status),
+            Ok(None) => return,
+            Err(_) => None,
+        };
+        let mut alive = self.alive.lock();
+        // As long as the process is not reaped, its number, and so its group's, means nothing else.
+        let in_order = status.is_some_and(|status| status.success());
+        if status.is_some() && (!in_order || self.sweep.load(Ordering::SeqCst)) {
+            self.process.kill_group();
+        }
+        self.process.reap();
+        *alive = false;
+        drop(alive);
+        let _ = self.exit.set(status);
+        if let Some(link) = self.link.get().and_then(Weak::upgrade) {
+            link.process_exited();
+        }
+    }
+}
+
+/// A status as Python's `subprocess` gives it: negative for a signal.
+pub(crate) fn return_code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
+}
+
+struct ExitSource {
+    supervisor: Arc<Supervisor>,
+    key: usize,
+}
+
+impl Source for ExitSource {
+    fn ready(self: Arc<Self>, reactor: &Arc<Reactor>) {
+        self.supervisor.process_exited();
+        if self.supervisor.has_exited() {
+            reactor.remove(self.key);
+        } else {
+            reactor.rearm(self.key, Interest::Readable);
+        }
+    }
+}
+
+/// The standard error of a worker: passed on to our own, its end kept.
+struct Stderr {
+    fd: Arc<OwnedFd>,
+    kept: Mutex<Tail>,
+}
+
+impl Stderr {
+    /// Passes on what is there. Returns whether more may come.
+    fn forward(&self) -> bool {
+        let mut chunk = [0; 4096];
+        // Held throughout, so that two threads do not pass on parts in the wrong order.
+        let mut kept = self.kept.lock();
+        loop {
+            match sys::read(self.fd.as_fd(), &mut chunk) {
+                Ok(Transfer::Bytes(count)) => {
+                    let bytes = &chunk[..count];
+                    kept.push(bytes);
+                    // Nobody can be told that standard error does not work.
+                    let _ = io::Write::write_all(&mut io::stderr(), bytes);
+                }
+                Ok(Transfer::WouldBlock) => return true,
+                Ok(Transfer::Ended) | Err(_) => return false,
+            }
+        }
+    }
+}
+
+struct StderrSource {
+    stderr: Arc<Stderr>,
+    key: usize,
+}
+
+impl Source for StderrSource {
+    fn ready(self: Arc<Self>, reactor: &Arc<Reactor>) {
+        if self.stderr.forward() {
+            reactor.rearm(self.key, Interest::Readable);
+        } else {
+            reactor.remove(self.key);
+        }
+    }
+}
+
+/// The end of a text.
+#[derive(Debug, Default)]
+struct Tail(VecDeque<u8>);
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        self.0.extend(bytes);
+        let excess = self.0.len().saturating_sub(STDERR_BYTES);
+        self.0.drain(..excess);
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let bytes: Vec<u8> = self.0.iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(STDERR_LINES)..].iter().map(|&line| line.to_owned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_keeps_the_last_lines_only() {
+        let mut tail = Tail::default();
+        for number in 0..10_000 {
+            tail.push(format!("line {number}\n").as_bytes());
+        }
+        let lines = tail.lines();
+        assert_eq!((lines.len(), &*lines[STDERR_LINES - 1]), (STDERR_LINES, "line 9999"));
+        assert!(tail.0.len() <= STDERR_BYTES);
+    }
+}

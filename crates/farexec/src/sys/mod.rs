@@ -1,0 +1,14 @@
+//! The operating system: the only place that knows which one it is, and the only place with unsafe code.
+//!
+//! Descriptors, processes, and the poller that the reactor is built on. Everything above speaks in these terms.
+
+mod poller;
+#[cfg(unix)]
+mod unix;
+
+pub(crate) use poller::{Interest, Poller, Readiness};
+#[cfg(unix)]
+pub(crate) use unix::*;
+
+#[cfg(not(unix))]
+compile_error!("farexec runs on Unix so far; another system is a module beside sys/unix.rs");

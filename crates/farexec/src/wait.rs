@@ -1,0 +1,97 @@
+//! How long a caller is willing to wait, and what may call it away.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::limits::INTERRUPT_CHECK;
+
+/// How long a blocking call may wait: for ever, until a time, or until it is called away.
+///
+/// ```
+/// use farexec::Wait;
+/// use std::time::Duration;
+///
+/// let patient = Wait::forever();
+/// let hasty = Wait::at_most(Duration::from_millis(50));
+/// # let _ = (patient, hasty);
+/// ```
+#[derive(Clone, Copy, Default)]
+pub struct Wait<'a> {
+    deadline: Option<Instant>,
+    interrupted: Option<&'a dyn Fn() -> bool>,
+}
+
+/// Why a wait ended without what it waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WaitError {
+    /// The time was up.
+    #[error("the time is up")]
+    Timeout,
+    /// The caller was called away.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl<'a> Wait<'a> {
+    /// As long as it takes.
+    #[must_use]
+    pub fn forever() -> Self {
+        Self::default()
+    }
+
+    /// This long from now.
+    #[must_use]
+    pub fn at_most(duration: Duration) -> Self {
+        // What is too far away to be told is as good as for ever.
+        Self { deadline: Instant::now().checked_add(duration), interrupted: None }
+    }
+
+    /// For as long as `interrupted` says no. It is asked whenever a signal came, and several times a second.
+    #[must_use]
+    pub fn unless(self, interrupted: &'a dyn Fn() -> bool) -> Self {
+        Self { interrupted: Some(interrupted), ..self }
+    }
+
+    /// The same, but no longer than until `deadline`.
+    pub(crate) fn until(self, deadline: Instant) -> Self {
+        Self { deadline: Some(self.deadline.map_or(deadline, |known| known.min(deadline))), ..self }
+    }
+
+    /// The longest nap until something has to be looked at; `None`: no limit.
+    pub(crate) fn nap(&self) -> Option<Duration> {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        match (left, self.interrupted) {
+            (Some(left), Some(_)) => Some(left.min(INTERRUPT_CHECK)),
+            (None, Some(_)) => Some(INTERRUPT_CHECK),
+            (left, None) => left,
+        }
+    }
+
+    /// Whether it is time to give up.
+    pub(crate) fn check(&self) -> Result<(), WaitError> {
+        if self.interrupted.is_some_and(|interrupted| interrupted()) {
+            return Err(WaitError::Interrupted);
+        }
+        match self.deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(WaitError::Timeout),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts the calling thread to rest until it is unparked or has something to look at.
+    pub(crate) fn park(&self) {
+        match self.nap() {
+            Some(nap) => std::thread::park_timeout(nap),
+            None => std::thread::park(),
+        }
+    }
+}
+
+impl fmt::Debug for Wait<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait")
+            .field("deadline", &self.deadline)
+            .field("interruptible", &self.interrupted.is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,52 @@
+"""farexec runs Python anywhere: it starts interpreters, installs nothing there, and lets code at both ends talk over channels.
+
+>>> import farexec
+>>> gateway = farexec.makegateway()
+>>> channel = gateway.remote_exec("channel.send(channel.receive() + 1)")
+>>> channel.send(41)
+>>> channel.receive()
+42
+"""
+
+from ._errors import (
+    DataFormatError,
+    DumpError,
+    HostNotFound,
+    InterpreterNotFound,
+    LoadError,
+    RemoteError,
+    StartError,
+    TimeoutError,
+)
+from ._gateway import Gateway
+from ._group import Group, MultiChannel, default_group, makegateway
+from ._native import Channel, ReceiveQueue, __version__, dumps, loads
+from ._serialize import dump, load
+from ._spec import XSpec
+
+__all__ = [
+    "Channel",
+    "DataFormatError",
+    "DumpError",
+    "Gateway",
+    "Group",
+    "HostNotFound",
+    "InterpreterNotFound",
+    "LoadError",
+    "MultiChannel",
+    "ReceiveQueue",
+    "RemoteError",
+    "StartError",
+    "TimeoutError",
+    "XSpec",
+    "__version__",
+    "default_group",
+    "dump",
+    "dumps",
+    "load",
+    "loads",
+    "makegateway",
+    "set_execmodel",
+]
+
+set_execmodel = default_group.set_execmodel

@@ -1,0 +1,79 @@
+"""What farexec raises.
+
+::
+
+    Exception
+    ├── DataFormatError          an object or some bytes do not fit the encodings
+    │   ├── DumpError            an object cannot be sent
+    │   └── LoadError            bytes that are no encoded object
+    ├── RemoteError              the code at the far end raised, or closed the channel with an error
+    ├── StartError               a worker could not be started
+    │   ├── InterpreterNotFound  there is no such interpreter (also a FileNotFoundError)
+    │   └── HostNotFound         there is no such host
+    └── OSError
+        └── TimeoutError         nothing came in time (also the built-in TimeoutError)
+"""
+
+from __future__ import annotations
+
+import builtins
+
+
+class DataFormatError(Exception):
+    """An object or some bytes do not fit the encodings."""
+
+
+class DumpError(DataFormatError):
+    """An object cannot be sent; the text names its type and its place, as in ``data['x'][3]``."""
+
+
+class LoadError(DataFormatError):
+    """Bytes that are no encoded object."""
+
+
+class RemoteError(Exception):
+    """What went wrong at the far end. Its text is the far end's traceback."""
+
+    formatted: str
+    """The whole report as text."""
+    type_name: str
+    """The type of the exception, for instance ``ZeroDivisionError``; empty if there was none."""
+    message: str
+    """The exception's own message."""
+    frames: list[tuple[str, int, str, str]]
+    """Where it came through, outermost first: (file, line, function, text of the line)."""
+
+    def __init__(
+        self,
+        formatted: str,
+        type_name: str = "",
+        message: str = "",
+        frames: list[tuple[str, int, str, str]] | None = None,
+    ) -> None:
+        super().__init__(formatted)
+        self.formatted = formatted
+        self.type_name = type_name
+        self.message = message
+        self.frames = frames or []
+
+    def __str__(self) -> str:
+        return self.formatted
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: {self.formatted}"
+
+
+class StartError(Exception):
+    """A worker could not be started; the text names the command tried and what came of it. Nothing of it is left running."""
+
+
+class InterpreterNotFound(StartError, FileNotFoundError):
+    """There is no such interpreter."""
+
+
+class HostNotFound(StartError):
+    """There is no such host."""
+
+
+class TimeoutError(builtins.TimeoutError):
+    """Nothing came in time."""

@@ -1,0 +1,174 @@
+"""Gateways, as Python sees them: the connection to one worker."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import _native
+from ._errors import TimeoutError
+from ._source import source_of
+from ._spec import XSpec
+
+if TYPE_CHECKING:
+    from ._native import Channel
+
+
+class Gateway:
+    """The connection to one worker. Gateways are made by :meth:`Group.makegateway`, or :func:`makegateway`.
+
+    >>> import farexec
+    >>> with farexec.Group(["popen"]) as group:
+    ...     group[0].remote_exec("channel.send(6 * 7)").receive()
+    42
+    """
+
+    def __init__(self, native: _native.Gateway, spec: XSpec) -> None:
+        self._native = native
+        self.spec = spec
+        self._cache_rinfo: RInfo | None = None
+        native.set_face(self)
+
+    @property
+    def id(self) -> str:
+        """The gateway's name in its group."""
+        return self._native.id
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the worker."""
+        return self._native.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """How the worker's process exited, negative for a signal; None while it runs."""
+        return self._native.returncode
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why the gateway ended, with the worker's last lines on standard error; None while it has not."""
+        return self._native.end_reason
+
+    @property
+    def alive(self) -> bool:
+        """Whether the gateway has not ended."""
+        return self._native.end_reason is None
+
+    @property
+    def execmodel(self) -> str:
+        """How the worker executes."""
+        return self._native.execmodel
+
+    @property
+    def remoteaddress(self) -> str:
+        """Where the worker is, for transports that have such a thing.
+
+        :raises AttributeError: a worker on this machine has none.
+        """
+        raise AttributeError("remoteaddress")
+
+    def remote_exec(self, source: str | types.ModuleType | Callable[..., object], **kwargs: Any) -> Channel:
+        """Executes code at the worker, and returns the channel that connects to it.
+
+        :param source: Text (what it is indented by as a whole is taken off), a module, or a function that uses nothing from around
+            it and whose first parameter is ``channel``. In text and modules, ``channel`` is a global name, and
+            ``__name__ == "__channelexec__"``.
+        :param kwargs: Arguments of the function.
+        :raises ValueError: The function would not work alone.
+        :raises DumpError: An argument cannot be sent.
+        :raises OSError: The gateway has ended.
+        """
+        text, file, line, call = source_of(source, kwargs)
+        return self._native.execute(text, file, line, call, kwargs)
+
+    def newchannel(self) -> Channel:
+        """Returns a new channel, which the far end gets to know by an item that has it in it."""
+        return self._native.newchannel()
+
+    def remote_status(self) -> RemoteStatus:
+        """Asks the worker how it is doing; answered even while it computes."""
+        return RemoteStatus(**self._native.status())
+
+    def _rinfo(self, update: bool = False) -> RInfo:
+        """What is known of the worker's interpreter; with `update`, its working directory is asked for anew."""
+        if self._cache_rinfo is None:
+            self._cache_rinfo = RInfo(self._native.hello())
+        if update:
+            self._cache_rinfo.cwd = self._native.status()["cwd"]
+        return self._cache_rinfo
+
+    def reconfigure(self, py2str_as_py3str: bool = True, py3str_as_py2str: bool = False) -> None:
+        """Says how strings of the other major version of Python are taken, on channels made from now on.
+
+        :param py2str_as_py3str: Whether ``str`` from Python 2 arrives here as ``str`` (decoded as latin-1) and not as ``bytes``.
+        :param py3str_as_py2str: Whether ``str`` from here arrives at a Python 2 worker as its ``str`` and not as ``unicode``.
+        """
+        self._native.reconfigure(py2str_as_py3str, py3str_as_py2str)
+
+    def hasreceiver(self) -> bool:
+        """Whether the gateway can still receive."""
+        return self.alive
+
+    def exit(self) -> None:
+        """Asks the worker to end, and returns at once."""
+        self._native.exit()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits until the gateway has ended, or `timeout` seconds."""
+        self._native.join(timeout)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Waits until the gateway has ended, and returns its :attr:`returncode`.
+
+        :raises TimeoutError: It goes on after `timeout` seconds.
+        """
+        if not self._native.join(timeout):
+            raise TimeoutError(f"{self!r} goes on after {timeout} seconds")
+        return self.returncode
+
+    def __repr__(self) -> str:
+        receiving = "receive-live" if self.alive else "not-receiving"
+        channels = self._native.channel_count
+        return f"<Gateway id={self.id!r} {receiving}, {self.execmodel} model, {channels} active channels>"
+
+
+class RInfo:
+    """What is known of a worker's interpreter."""
+
+    def __init__(self, hello: dict[str, Any]) -> None:
+        version = tuple(hello["version"])
+        self.executable: str = hello["executable"]
+        self.version_info: tuple[Any, ...] = version + ("final", 0)[: max(0, 5 - len(version))]
+        self.platform: str = hello["platform"]
+        self.cwd: str = hello["cwd"]
+        self.pid: int = hello["pid"]
+        self.implementation: str = hello["implementation"]
+        self.worker: str = hello["worker"]
+
+    def __repr__(self) -> str:
+        info = ", ".join(f"{key}={value}" for key, value in sorted(self.__dict__.items()))
+        return f'<RInfo "{info}">'
+
+
+class RemoteStatus:
+    """How a worker is doing."""
+
+    def __init__(self, channels: int, executing: int, queued: int, execmodel: str, cwd: str) -> None:
+        self.numchannels = channels
+        self.numexecuting = executing
+        self.numqueued = queued
+        self.execmodel = execmodel
+        self.cwd = cwd
+
+    def __repr__(self) -> str:
+        return (
+            f"<RInfo 'execmodel={self.execmodel}, numchannels={self.numchannels}, numexecuting={self.numexecuting}'>"
+        )
+
+
+def default_python() -> str:
+    """The interpreter of a spec that names none: the one that runs this."""
+    return sys.executable or os.fsdecode("python3")

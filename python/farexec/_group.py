@@ -1,0 +1,215 @@
+"""Groups and multichannels, as Python sees them: gateways that are made, addressed and ended together."""
+
+from __future__ import annotations
+
+import atexit
+import types
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from . import _native
+from ._gateway import Gateway, default_python
+from ._spec import XSpec
+
+if TYPE_CHECKING:
+    from ._native import Channel, ReceiveQueue
+
+NO_ENDMARKER: Any = _native.NO_ENDMARKER
+"""What stands for no endmarker, so that any object can be one."""
+
+_EXIT_TIMEOUT = 1.0  # seconds that workers have to end when the program does
+
+
+class Group:
+    """Gateways that are made, addressed and ended together.
+
+    >>> import farexec
+    >>> group = farexec.Group(["popen"] * 2)
+    >>> group
+    <Group ['gw0', 'gw1']>
+    >>> sorted(group.remote_exec("channel.send(21 * 2)").receive_each())
+    [42, 42]
+    >>> group.terminate(timeout=1)
+    >>> group
+    <Group []>
+
+    :param xspecs: A spec for each gateway to make at once; they start together.
+    :param execmodel: How workers execute, unless their spec says otherwise: ``thread`` or ``main_thread_only``.
+
+    As a context manager it terminates its gateways at the end, with a timeout of a second.
+    """
+
+    defaultspec = "popen"
+    """The spec of a gateway that is made without one."""
+
+    def __init__(self, xspecs: Iterable[str | XSpec] = (), execmodel: str = "thread") -> None:
+        self._native = _native.Group()
+        self._gateways: list[Gateway] = []
+        self.set_execmodel(execmodel)
+        atexit.register(self._cleanup_atexit)
+        xspecs = list(xspecs)
+        if xspecs:
+            self._make(xspecs)
+
+    @property
+    def execmodel(self) -> str:
+        """How this side executes."""
+        return self._execmodel
+
+    @property
+    def remote_execmodel(self) -> str:
+        """How workers execute, unless their spec says otherwise."""
+        return self._native.execmodel
+
+    def set_execmodel(self, execmodel: str, remote_execmodel: str | None = None) -> None:
+        """Sets how this side and workers execute; only as long as there are no gateways.
+
+        :raises ValueError: There are gateways already, or there is no such model.
+        """
+        if self._gateways:
+            raise ValueError(f"can not set execution models if gateways have been created already: {self._gateways}")
+        self._native.set_execmodel(execmodel if remote_execmodel is None else remote_execmodel)
+        self._execmodel = execmodel
+
+    def makegateway(self, spec: str | XSpec | None = None) -> Gateway:
+        """Makes a gateway, and waits until its worker answers.
+
+        :param spec: Where and how the worker starts; :attr:`defaultspec` if None.
+        :raises ValueError: The spec is wrong; the text names the part.
+        :raises StartError: The worker could not be started; the text says why.
+        """
+        return self._make([self.defaultspec if spec is None else spec])[0]
+
+    def _make(self, xspecs: Iterable[str | XSpec]) -> list[Gateway]:
+        specs = [spec if isinstance(spec, XSpec) else XSpec(spec) for spec in xspecs]
+        for spec in specs:
+            self.allocate_id(spec)
+        natives = self._native.start([spec._current() for spec in specs], default_python())
+        made = [Gateway(native, spec) for native, spec in zip(natives, specs)]
+        self._gateways.extend(made)
+        return made
+
+    def allocate_id(self, spec: XSpec) -> None:
+        """Gives `spec` an id that no gateway of this group has, unless it has one.
+
+        :raises ValueError: It has one that is taken.
+        """
+        if spec.id is None:
+            spec.id = self._native.allocate_id()
+        elif spec.id in self:
+            raise ValueError(f"already have gateway with id {spec.id!r}")
+
+    def remote_exec(self, source: str | types.ModuleType | Callable[..., object], **kwargs: Any) -> MultiChannel:
+        """Executes the same code at every gateway; see :meth:`Gateway.remote_exec`."""
+        return MultiChannel([gateway.remote_exec(source, **kwargs) for gateway in self])
+
+    def terminate(self, timeout: float | None = None) -> None:
+        """Ends all gateways: asks their workers to end, and waits for all of them.
+
+        :param timeout: Seconds after which workers that go on are killed. Then whatever a worker started ends with it. None: wait as
+            long as it takes, and kill nothing.
+        """
+        gone = set(self._native.terminate(timeout))
+        self._gateways = [gateway for gateway in self._gateways if gateway.id not in gone]
+
+    def _cleanup_atexit(self) -> None:
+        if self._gateways:
+            self.terminate(_EXIT_TIMEOUT)
+
+    def __getitem__(self, key: int | str | Gateway) -> Gateway:
+        if isinstance(key, int):
+            return self._gateways[key]
+        for gateway in self._gateways:
+            if gateway is key or gateway.id == key:
+                return gateway
+        raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        return any(gateway is key or gateway.id == key for gateway in self._gateways)
+
+    def __len__(self) -> int:
+        return len(self._gateways)
+
+    def __iter__(self) -> Iterator[Gateway]:
+        return iter(list(self._gateways))
+
+    def __repr__(self) -> str:
+        return f"<Group {[gateway.id for gateway in self._gateways]!r}>"
+
+    def __enter__(self) -> Group:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.terminate(_EXIT_TIMEOUT)
+
+
+class MultiChannel:
+    """Several channels as one, in a fixed order.
+
+    >>> import farexec
+    >>> with farexec.Group(["popen"] * 2) as group:
+    ...     channels = group.remote_exec("channel.send(channel.receive() + 1)")
+    ...     channels.send_each(1)
+    ...     channels.receive_each()
+    [2, 2]
+    """
+
+    def __init__(self, channels: Iterable[Channel]) -> None:
+        self._channels = list(channels)
+        self._queue: ReceiveQueue | None = None
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    def __iter__(self) -> Iterator[Channel]:
+        return iter(self._channels)
+
+    def __getitem__(self, key: int) -> Channel:
+        return self._channels[key]
+
+    def __contains__(self, channel: object) -> bool:
+        return any(channel is member for member in self._channels)
+
+    def send_each(self, item: object) -> None:
+        """Sends the same item on each channel."""
+        for channel in self._channels:
+            channel.send(item)
+
+    @overload
+    def receive_each(self, withchannel: Literal[False] = ...) -> list[Any]: ...
+
+    @overload
+    def receive_each(self, withchannel: Literal[True]) -> list[tuple[Channel, Any]]: ...
+
+    def receive_each(self, withchannel: bool = False) -> list[tuple[Channel, Any]] | list[Any]:
+        """Receives one item from each channel, in their order; with `withchannel`, as (channel, item)."""
+        if withchannel:
+            return [(channel, channel.receive()) for channel in self._channels]
+        return [channel.receive() for channel in self._channels]
+
+    def make_receive_queue(self, endmarker: object = NO_ENDMARKER) -> ReceiveQueue:
+        """Returns a queue of everything the channels receive, as (channel, item).
+
+        :param endmarker: An object that the queue gets, once for each channel, when that channel ends for whatever reason, a killed
+            worker included. Without one, the end of a channel does not show in the queue.
+        """
+        if self._queue is None:
+            self._queue = _native.ReceiveQueue(self._channels, endmarker)
+        return self._queue
+
+    def waitclose(self) -> None:
+        """Waits until no channel can receive any more; then raises the first remote error, if there was one."""
+        first: BaseException | None = None
+        for channel in self._channels:
+            try:
+                channel.waitclose()
+            except channel.RemoteError as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+
+default_group = Group()
+"""The group of :func:`makegateway`."""
+
+makegateway = default_group.makegateway

@@ -1,0 +1,70 @@
+"""What can be executed at a worker: text, a module, or a function that needs nothing from around it."""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import inspect
+import textwrap
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+
+class Source(NamedTuple):
+    """Source text, and how to execute it."""
+
+    text: str
+    file: str | None
+    line: int
+    call: str | None
+
+
+def source_of(source: str | types.ModuleType | Callable[..., object], kwargs: dict[str, Any]) -> Source:
+    """Returns the text of `source`.
+
+    :raises TypeError: it is none of these, or keyword arguments come with something that is no function.
+    :raises ValueError: it is a function that would not work alone; the error says why.
+    """
+    if isinstance(source, types.FunctionType):
+        return _source_of_function(source)
+    if kwargs:
+        raise TypeError("can't pass kwargs to non-function remote_exec")
+    if isinstance(source, types.ModuleType):
+        return Source(inspect.getsource(source), inspect.getsourcefile(source), 1, None)
+    if isinstance(source, str):
+        return Source(textwrap.dedent(source), None, 1, None)
+    raise TypeError(f"expected source text, a function or a module, not an object of type {type(source).__name__!r}")
+
+
+def _source_of_function(function: types.FunctionType) -> Source:
+    name = function.__name__
+    if name == "<lambda>":
+        raise ValueError("a lambda can't be sent: define a function")
+    if function.__closure__ is not None:
+        names = ", ".join(function.__code__.co_freevars)
+        raise ValueError(f"functions with closures can't be passed: {name} uses {names} of the code around it")
+    if not inspect.isgeneratorfunction(function) and not inspect.iscoroutinefunction(function):
+        parameters = list(inspect.signature(function).parameters)
+        if not parameters or parameters[0] != "channel":
+            raise ValueError(f"expected first function argument to be `channel`: {name} has {parameters}")
+    else:
+        raise ValueError(f"{name} is a generator or a coroutine: calling it would not execute it")
+    unknown = sorted(set(_global_names(function.__code__)) - set(dir(builtins)))
+    if unknown:
+        names = ", ".join(unknown)
+        raise ValueError(f"the use of non-builtin globals isn't supported: {name} uses {names}; import inside of it")
+    try:
+        lines, line = inspect.getsourcelines(function)
+    except OSError as error:
+        raise ValueError(f"can't find source file for {function!r}: {error}") from None
+    return Source(textwrap.dedent("".join(lines)), inspect.getsourcefile(function), line, name)
+
+
+def _global_names(code: types.CodeType) -> Iterator[str]:
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _global_names(constant)
