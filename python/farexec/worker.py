@@ -1,0 +1,1639 @@
+"""The zero-install worker: the far end of a gateway, in one file of standard library Python.
+
+A coordinator sends this text to any CPython from 2.7 on, or PyPy 3, and has a worker that speaks docs/PROTOCOL.md. It is
+compiled anew at every start, so it is kept short and imports little. Its neighbours are `crates/farexec-proto`, which speaks the
+same protocol in Rust, and the coordinator's transports, which start it.
+
+How it waits: there is one role, *reading*, and whoever waits for something takes it. A thread in `receive()` reads the
+pipe itself and dispatches frames until its own item is there; an idle main thread reads, waiting for something to execute. One
+background thread stands by and takes the role when nobody has read for some milliseconds, so that an end, a ping or a
+status request is noticed while user code computes.
+"""
+
+import errno
+import os
+import sys
+import time  # a clock, and sleep: built in
+from itertools import count  # channel numbers: built in
+from _collections import deque  # queues; `collections` would take a millisecond, this is built in
+from _weakref import ref  # finds the live handle of a channel; `weakref` takes a while, this is built in
+from struct import Struct, error as StructError, pack, unpack_from  # frame headers and the dump format
+
+try:
+    import _thread as thread  # locks and threads; `threading` takes two milliseconds, and only user code needs it
+except ImportError:  # Python 2
+    import thread
+
+try:
+    import _signal as signal  # interrupting the main thread; `signal` imports enum
+except ImportError:  # Python 2, PyPy
+    import signal
+
+PROTOCOL_VERSION = 1
+MARKER = b"\x00\xfeFAREXEC\xfe\x00"
+PAYLOAD_LIMIT = 2**31 - 1  # bytes in one frame
+
+START, HELLO = 0x01, 0x02
+EXECUTE, ITEM, OPEN, LAST, CLOSE, CLOSE_ERROR, RECONFIGURE = 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16
+STATUS, STATUS_REPLY, PING, PONG = 0x20, 0x21, 0x22, 0x23
+TERMINATE = 0x30
+DUMP_FORMAT = 1  # the flag of a payload in the dump format
+
+STANDBY = 0.005  # seconds without a reader after which the background thread reads
+GRACE, GRACE_CUT_OFF = 5.0, 0.5  # seconds until running executions are interrupted
+LAST_GRACE, LAST_GRACE_CUT_OFF = 10.0, 1.0  # further seconds until the process exits regardless
+READ_SIZE = 1 << 16  # bytes asked for at once: what a pipe holds unless told otherwise
+HEADER = Struct("<BBII")  # kind, flags, channel, length
+LENGTH = Struct("<I").unpack_from
+INT_FRAME = Struct("<BBIIBiB").pack  # an ITEM with a small int in the message encoding, whole
+LARGE_READ = 1 << 20  # bytes asked for at once, and taken in advance, for a payload larger than a read
+JOIN_LIMIT = 1 << 16  # payloads up to this are copied behind their header, larger ones are written from where they are
+HIGH_DESCRIPTOR = 200  # where the protocol's descriptors go, out of the way of user code
+PY2 = sys.version_info[0] == 2
+PYPY = "__pypy__" in sys.builtin_module_names
+READS_MESSAGE = sys.version_info >= (3, 4)
+WRITES_MESSAGE = sys.version_info >= (3, 8) and not PYPY  # from 3.8 on the C pickler can be told to refuse
+
+clock = getattr(time, "monotonic", time.time)
+text_type = type(u"")
+
+
+def main():
+    """Runs a worker on the protocol's descriptors until its gateway ends."""
+    incoming, outgoing = take_descriptors()
+    header = read_exactly(incoming, 10)
+    if header is None:
+        return
+    kind, _flags, _channel, length = HEADER.unpack(header)
+    if kind != START:
+        sys.stderr.write("farexec worker: the first frame is of kind %#x, not START\n" % kind)
+        sys.exit(1)
+    payload = read_exactly(incoming, length)
+    if payload is None:
+        return
+    start = load_dump(payload)
+    problem = apply_start(start)
+    gateway = Gateway(incoming, outgoing, start)
+    gateway.say_hello(problem)
+    if problem:
+        sys.exit(1)
+    gateway.serve()
+
+
+def take_descriptors():
+    """Moves the protocol to descriptors that no child inherits, and leaves /dev/null as standard input."""
+    incoming, outgoing = move_high(0), move_high(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    try:
+        os.dup2(2, 1)
+    except OSError:  # there is no standard error
+        os.dup2(null, 1)
+    if null > 2:
+        os.close(null)
+    return incoming, outgoing
+
+
+def move_high(descriptor):
+    import fcntl  # the only way to choose the number, and to close on exec with Python 2
+
+    try:
+        high = fcntl.fcntl(descriptor, fcntl.F_DUPFD, HIGH_DESCRIPTOR)
+    except (IOError, OSError):  # the process may not have that many
+        high = os.dup(descriptor)
+    fcntl.fcntl(high, fcntl.F_SETFD, fcntl.fcntl(high, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
+    return high
+
+
+def read_exactly(descriptor, size):
+    data = b""
+    while len(data) < size:
+        chunk = read(descriptor, size - len(data))
+        if not chunk:
+            return None
+        data += chunk
+    return data
+
+
+def apply_start(start):
+    """Does what START asks for; returns what went wrong, if anything did."""
+    try:
+        for name, value in (start.get("env") or {}).items():
+            os.environ[native(name)] = native(value)
+        if start.get("dont_write_bytecode"):
+            sys.dont_write_bytecode = True
+        if start.get("nice"):
+            os.nice(start["nice"])
+        open_stdout(start.get("stdout"))
+        directory = start.get("chdir")
+        if directory:
+            directory = native(directory)
+            if not os.path.isdir(directory):
+                os.makedirs(directory)
+            os.chdir(directory)
+    except Exception:
+        return "%s: %s" % (sys.exc_info()[0].__name__, sys.exc_info()[1])
+
+
+def open_stdout(wanted):
+    """Puts the file START names in the place of descriptor 1, and makes `sys.stdout` write whole lines."""
+    if wanted:
+        descriptor, device, inode = wanted
+        try:
+            found = os.fstat(descriptor)
+        except OSError:
+            found = None
+        if found and (found.st_dev, found.st_ino) == (device, inode) and descriptor != 1:
+            os.dup2(descriptor, 1)
+            if descriptor > 2:
+                os.close(descriptor)
+    if PY2:
+        sys.stdout = sys.__stdout__ = os.fdopen(1, "w", 1)
+    elif sys.stdout is not None:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(line_buffering=True)
+        else:  # Python 3.6
+            import io
+
+            encoding, errors = sys.stdout.encoding, sys.stdout.errors
+            sys.stdout = sys.__stdout__ = io.TextIOWrapper(sys.stdout.detach(), encoding, errors, line_buffering=True)
+
+
+class DataFormatError(Exception):
+    """An object or some bytes do not fit the encodings."""
+
+
+class DumpError(DataFormatError):
+    """An object cannot be sent."""
+
+
+class LoadError(DataFormatError):
+    """Bytes that are no encoded object."""
+
+
+class RemoteError(Exception):
+    """What went wrong at the other end; its text is what the other end wrote about it."""
+
+    def __init__(self, formatted, type_name="", frames=()):
+        Exception.__init__(self, formatted)
+        self.formatted = formatted
+        self.type_name = type_name
+        self.frames = frames
+
+    def __str__(self):
+        return self.formatted
+
+    def __repr__(self):
+        return "RemoteError: %s" % self.formatted
+
+
+try:
+    class TimeoutError(TimeoutError):
+        """Nothing came in time."""
+except NameError:  # Python 2
+    class TimeoutError(IOError):
+        """Nothing came in time."""
+
+for _error in (DataFormatError, DumpError, LoadError, RemoteError, TimeoutError):
+    _error.__module__ = "farexec"  # where a reader of a traceback can look it up
+
+
+NO_ENDMARKER = object()
+
+
+class Channel(object):
+    """A two-way stream of items; the handle that user code holds. Dropping the last reference ends the channel."""
+
+    RemoteError = RemoteError
+    TimeoutError = TimeoutError
+    _executing = False  # whether this is the channel of a running execution
+
+    def __init__(self, gateway, stream):
+        self.gateway = gateway
+        self.id = stream.id
+        self._stream = stream
+        stream.handle = ref(self)
+
+    def __repr__(self):
+        return "<Channel id=%d %s>" % (self.id, "closed" if self.isclosed() else "open")
+
+    def send(self, item):
+        """Sends one item. It is on its way when this returns."""
+        stream = self._stream
+        if not stream.sending:
+            raise OSError("cannot send to %r" % self)
+        if type(item) is int and -0x80000000 <= item <= 0x7FFFFFFF and WRITES_MESSAGE:
+            self.gateway._send(INT_FRAME(ITEM, 0, stream.id, 6, 0x4A, item, 0x2E))
+            return
+        flags, parts = encode(item, stream.config, self.gateway)
+        size = sum(map(len, parts))
+        if size > PAYLOAD_LIMIT:
+            raise DumpError("an item of %d bytes is too large to be sent" % size)
+        header = HEADER.pack(ITEM, flags, stream.id, size)
+        if size <= JOIN_LIMIT:
+            self.gateway._send(header + b"".join(parts))
+        else:
+            self.gateway._send(header + parts[0], *parts[1:])
+
+    def receive(self, timeout=None):
+        """Returns the next item; waits for it, at most `timeout` seconds."""
+        stream = self._stream
+        if stream.callback is not None:
+            raise OSError("cannot receive(), channel has receiver callback")
+        items = stream.items
+        if not items:
+            gateway = self.gateway
+            if timeout is None and stream.receiving and gateway._reading.acquire(False):
+                payload = gateway._read_one_for(stream)
+                if payload is not None:
+                    return decode(payload, stream.config, gateway)
+            if not gateway._wait(stream.has_news, stream, timeout):
+                raise TimeoutError("no item after %s seconds" % timeout)
+        try:
+            payload = items.popleft()
+        except IndexError:
+            error = self._getremoteerror()
+            raise EOFError() if error is None else error
+        return decode(payload, stream.config, self.gateway)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return self.receive()
+        except EOFError:
+            raise StopIteration
+
+    next = __next__
+
+    def setcallback(self, callback, endmarker=NO_ENDMARKER):
+        """Has `callback` called with each item, in a thread of its own; and once with `endmarker` when there are no more."""
+        stream = self._stream
+        if stream.callback is not None:
+            raise OSError("%r has callback already registered" % self)
+        stream.endmarker = endmarker
+        stream.callback = callback
+        self.gateway._schedule_callback(stream)
+
+    def makefile(self, mode="w", proxyclose=False):
+        """Returns a file-like object; with `proxyclose`, closing it closes the channel."""
+        if mode == "w":
+            return ChannelFileWrite(self, proxyclose)
+        if mode == "r":
+            return ChannelFileRead(self, proxyclose)
+        raise ValueError("mode %r not available" % (mode,))
+
+    def close(self, error=None):
+        """Ends the channel; with `error`, a text, the other end sees a RemoteError."""
+        if self._executing:
+            raise OSError("cannot explicitly close channel within remote_exec")
+        self.gateway._close(self._stream, None if error is None else {"text": text(error)})
+
+    def waitclose(self, timeout=None):
+        """Waits until the other end sends no more, and all callbacks have run; raises what error it ended with."""
+        if not self.gateway._wait_end(self._stream, timeout):
+            raise TimeoutError("Timeout after %s seconds" % timeout)
+        error = self._getremoteerror()
+        if error is not None:
+            raise error
+
+    def isclosed(self):
+        return not (self._stream.sending or self._stream.receiving)
+
+    def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False):
+        """Says, for both ends, how strings of the other major version of Python are read."""
+        stream = self._stream
+        stream.config = (bool(py2str_as_py3str), bool(py3str_as_py2str))
+        self.gateway._post(frame(RECONFIGURE, stream.id, bytes(bytearray(stream.config))))
+
+    def _getremoteerror(self):
+        error, self._stream.error = self._stream.error, None
+        return error
+
+    def __del__(self):
+        try:
+            self.gateway._drop(self._stream)
+        except Exception:  # the interpreter is being taken apart, or __init__ did not finish
+            pass
+
+
+class ChannelFile(object):
+    """What both kinds of file over a channel share."""
+
+    def __init__(self, channel, proxyclose=False):
+        self.channel = channel
+        self._proxyclose = proxyclose
+
+    def isatty(self):
+        return False
+
+    def close(self):
+        if self._proxyclose:
+            self.channel.close()
+
+    def __repr__(self):
+        return "<ChannelFile %d %s>" % (self.channel.id, "closed" if self.channel.isclosed() else "open")
+
+
+class ChannelFileWrite(ChannelFile):
+    def write(self, data):
+        self.channel.send(data)
+
+    def writelines(self, lines):
+        for line in lines:
+            self.channel.send(line)
+
+    def flush(self):
+        pass
+
+
+class ChannelFileRead(ChannelFile):
+    _buffer = None  # takes the type of what arrives
+
+    def _fill(self):
+        try:
+            data = self.channel.receive()
+        except EOFError:
+            return False
+        self._buffer = data if self._buffer is None else self._buffer + data
+        return True
+
+    def _take(self, size):
+        if self._buffer is None:
+            return ""
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return data
+
+    def read(self, size):
+        while (self._buffer is None or len(self._buffer) < size) and self._fill():
+            pass
+        return self._take(size)
+
+    def readline(self):
+        searched = 0
+        while True:
+            if self._buffer is not None:
+                end = self._buffer.find(b"\n" if isinstance(self._buffer, bytes) else "\n", searched) + 1
+                if end:
+                    return self._take(end)
+                searched = len(self._buffer)
+            if not self._fill():
+                return self._take(searched)
+
+    def __iter__(self):
+        return iter(self.readline, self._buffer[:0] if self._buffer is not None else "")
+
+
+class Stream(object):
+    """The state of one channel. It outlives its handle as long as a callback may be called."""
+
+    callback = None
+    endmarker = NO_ENDMARKER
+    callback_ended = False  # whether the last call was made
+    scheduled = False  # whether the callback thread has it on its list
+    handle = None  # a weak reference to the Channel; None before there was one
+    error = None  # the RemoteError it ended with, until somebody is told
+
+    def __init__(self, number, config):
+        self.id = number
+        self.config = config
+        self.item_header = HEADER.pack(ITEM, 0, number, 0)[:6]
+        self.items = deque()  # payloads; those in the dump format as tuples of one
+        self.bells = []  # of threads that wait for news here
+        self.sending = self.receiving = True
+
+    def has_news(self):
+        return self.items or not self.receiving
+
+    def has_ended(self):
+        return not self.receiving
+
+    def ring(self):
+        for bell in list(self.bells):
+            bell.ring()
+
+
+class Doorbell(object):
+    """Wakes the one thread that waits at it. Rung twice is rung once; rung before the wait, the wait is short."""
+
+    def __init__(self):
+        self._lock = thread.allocate_lock()
+        self._lock.acquire()
+
+    def ring(self):
+        try:
+            self._lock.release()
+        except thread.error:  # rung already
+            pass
+
+    def wait(self, timeout=None):
+        if timeout is None:
+            self._lock.acquire()
+        elif not PY2:
+            self._lock.acquire(True, max(0, min(timeout, 1e6)))
+        else:  # Python 2 cannot wait for a lock with a time limit
+            deadline, pause = clock() + timeout, 0.0005
+            while not self._lock.acquire(False):
+                pause = min(pause * 2, 0.02, deadline - clock())
+                if pause <= 0:
+                    return
+                time.sleep(pause)
+
+
+class Gateway(object):
+    """The worker's end of the connection: who reads, who executes, what happens at the end."""
+
+    def __init__(self, incoming, outgoing, start):
+        self.id = native(start.get("id") or "worker") + "-worker"
+        self.execmodel = ExecModel(native(start.get("execmodel") or "thread"))
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._streams = {}
+        self._numbers = count(2, 2)  # this end's channels
+        self._config = (True, False)  # py2str_as_py3str, py3str_as_py2str
+
+        self._reading = thread.allocate_lock()  # held by whoever reads
+        self._rest = b""  # the beginning of a frame whose end has not been read
+        self._large = None  # a large payload on its way in
+        self._waiters = []  # doorbells of threads that wait while another one reads
+        self._reader_of = None  # the stream the present, or last, reader reads for
+        self._recent = False  # whether somebody has read since the background thread last looked
+        self._standby_bell = None  # there is no background thread before the first execution
+        self._standby_parked = False
+
+        self._writing = thread.allocate_lock()
+        self._deferred = deque()  # frames for whoever writes next; what `_post` could not write at once
+
+        self._starting = thread.allocate_lock()  # of background threads: each is started once
+        self._callback_list = deque()  # streams with something to call back
+        self._callback_bell = None
+        self._callback_thread = None
+
+        self._task = None  # what the main thread is to execute next
+        self._main_busy = False  # whether the main thread has something to execute
+        self._main_thread = thread.get_ident()
+        self._main = Stream(0, self._config)  # where the main thread waits for a task
+        self._running = {}  # tasks by identity
+
+        self._ended = False
+        self._cut_off = False  # whether it ended without a TERMINATE
+        self._grace = GRACE
+        self._group = bool(start.get("group")) and os.getpgrp() == os.getpid()
+        self._pid = os.getpid()
+        if self._group:
+            import atexit
+
+            atexit.register(self._kill_group)  # registered first, so it runs last
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as in the background of a shell
+        forget_in_children(self._forget)
+
+    def __repr__(self):
+        return "<WorkerGateway id=%r>" % self.id
+
+    def say_hello(self, problem):
+        try:
+            directory = os.getcwd()
+        except OSError:
+            directory = ""
+        implementation = sys.implementation.name if hasattr(sys, "implementation") else "cpython"
+        hello = {
+            "protocol": PROTOCOL_VERSION,
+            "worker": text("pure"),
+            "implementation": text(implementation),
+            "version": list(sys.version_info[:3]),
+            "executable": text(sys.executable or ""),
+            "platform": text(sys.platform),
+            "cwd": text(directory),
+            "pid": os.getpid(),
+            "reads_message": READS_MESSAGE,
+            "error": text(problem) if problem else None,
+        }
+        self._post(MARKER + control_frame(HELLO, 0, hello))
+
+    def newchannel(self):
+        """Opens a channel of this end's own. The other end learns of it when it is sent there."""
+        number = next(self._numbers)
+        stream = Stream(number, self._config)
+        channel = Channel(self, stream)
+        if self._ended:
+            stream.sending = stream.receiving = False
+        else:
+            self._streams[number] = stream
+            self._post(frame(OPEN, number))
+        return channel
+
+    # Serving: the main thread.
+
+    def serve(self):
+        """Executes in the main thread what arrives for it, until the gateway has ended and all executions with it."""
+        while True:
+            try:
+                self._wait(self._has_task, self._main, None)
+                task, self._task = self._task, None
+                if task is None:
+                    break
+                if self._cut_off:  # nobody is left to want it
+                    self._running.clear()
+                    break
+                self._execute(task, True)
+            except KeyboardInterrupt:  # a Ctrl-C at a terminal is the coordinator's
+                pass
+        while self._running:
+            try:
+                self._main.bells[:] = [Doorbell()]
+                if self._running:
+                    self._main.bells[0].wait()
+            except KeyboardInterrupt:
+                pass
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        except KeyboardInterrupt:
+            pass
+
+    def _has_task(self):
+        return self._task is not None or self._ended
+
+    def _begin(self, flags, number, payload):
+        """EXECUTE: hands it to the main thread if that is idle, else to a new one."""
+        stream = self._streams[number] = Stream(number, self._config)
+        channel = Channel(self, stream)
+        try:
+            request = decode((payload,) if flags & DUMP_FORMAT else payload, (True, False), self)
+        except LoadError:
+            self._close(stream, {"text": text("cannot read what to execute: %s" % sys.exc_info()[1])})
+            return
+        in_main = not self._main_busy
+        if not in_main and self.execmodel.backend == "main_thread_only":
+            refusal = "an execution is running, and a worker of the main_thread_only model runs one at a time: waiting would be a deadlock"
+            self._close(stream, {"text": text(refusal)})
+            return
+        channel._executing = True
+        task = (channel, request)
+        if self._standby_bell is None:
+            self._standby_bell = Doorbell()
+            thread.start_new_thread(self._stand_by, ())
+        self._running[number] = in_main
+        if in_main:
+            self._main_busy = True
+            self._task = task
+            self._main.ring()
+        else:
+            try:
+                thread.start_new_thread(self._execute, (task, False))
+            except thread.error:
+                del self._running[number]
+                channel._executing = False
+                self._close(stream, {"text": text("cannot start another thread")})
+
+    def _execute(self, task, in_main):
+        channel, request = task
+        error = None
+        try:
+            if not in_main:
+                import_threading(self._main_thread)
+            run(channel, request)
+        except BaseException:
+            error = describe_exception(sys.exc_info(), request)
+        finally:
+            channel._executing = False
+            # The main thread counts as idle before the other end learns of the end, so that it gets what comes next.
+            self._running.pop(channel.id, None)
+            if in_main:
+                self._main_busy = False
+            self._close(channel._stream, error)
+            if self._ended:
+                self._main.ring()
+
+    # Reading: whoever waits.
+
+    def _wait(self, ready, stream, timeout):
+        """Waits until `ready()`, reading if nobody else does; returns whether it was in time."""
+        deadline = None if timeout is None else clock() + timeout
+        bell, left = None, timeout
+        try:
+            while not ready():
+                if self._reading.acquire(False):
+                    self._recent = True
+                    try:
+                        self._reader_of = stream
+                        while not ready():
+                            if deadline is not None and not self._readable(deadline - clock()):
+                                return False
+                            self._read_some()
+                    finally:
+                        self._stop_reading()
+                    continue
+                if left is not None and left <= 0:
+                    return False
+                if bell is None:
+                    bell = Doorbell()
+                    self._waiters.append(bell)
+                    stream.bells.append(bell)
+                    continue  # somebody may have stopped reading in between
+                bell.wait(left)
+                if deadline is not None:
+                    left = deadline - clock()
+            return True
+        finally:
+            if bell is not None:
+                self._waiters.remove(bell)
+                stream.bells.remove(bell)
+                if not self._reading.locked():  # it may have been this thread's turn to read
+                    self._ring_next()
+
+    def _wait_end(self, stream, timeout):
+        """Waits until nothing more comes on `stream`, and its callbacks have run."""
+        deadline = None if timeout is None else clock() + timeout
+        if not self._wait(stream.has_ended, stream, timeout):
+            return False
+        if stream.callback is None or thread.get_ident() == self._callback_thread:
+            return True
+        bell = Doorbell()
+        stream.bells.append(bell)
+        try:
+            while not stream.callback_ended:
+                left = None if deadline is None else deadline - clock()
+                if left is not None and left <= 0:
+                    return False
+                bell.wait(left)
+            return True
+        finally:
+            stream.bells.remove(bell)
+
+    def _read_one_for(self, stream):
+        """With the role of the reader, and waiting for one item: reads once, and returns its payload if it is just that."""
+        try:
+            self._recent = True
+            self._reader_of = stream
+            if not stream.items and stream.receiving and not self._rest and self._large is None:
+                data = self._read()
+                if data[:6] == stream.item_header and len(data) > 10 and LENGTH(data, 6)[0] == len(data) - 10:
+                    return data[10:]
+                self._feed(data)
+        finally:
+            self._reading.release()
+            if self._waiters or self._standby_parked:
+                self._ring_next()
+
+    def _stop_reading(self):
+        self._reading.release()
+        self._ring_next()
+
+    def _ring_next(self):
+        if self._waiters:
+            try:
+                self._waiters[0].ring()
+            except IndexError:
+                pass
+        if self._standby_parked:
+            self._standby_bell.ring()
+
+    def _stand_by(self):
+        """The background thread: reads when nobody else does, and after the end sees to it that the process ends."""
+        while not self._ended:
+            if not self._recent and self._reading.locked():
+                self._standby_parked = True
+                if self._reading.locked() and not self._ended:
+                    self._standby_bell.wait()
+                self._standby_parked = False
+            self._recent = False
+            time.sleep(STANDBY)
+            if self._recent or not self._reading.acquire(False):
+                continue
+            try:
+                while not self._waiters and not self._ended:
+                    self._read_some()
+            finally:
+                self._stop_reading()
+        self._watch_end()
+
+    def _readable(self, timeout):
+        import select  # rare: only a wait with a time limit needs it
+
+        poll = select.poll()
+        poll.register(self._incoming, select.POLLIN)
+        try:
+            return poll.poll(max(0, min(timeout, 1e6)) * 1000)
+        except select.error:  # Python 2: interrupted by a signal
+            if sys.exc_info()[1].args[0] != errno.EINTR:
+                raise
+            return []
+
+    def _read_some(self):
+        """Reads once, and dispatches the frames that are complete with it. Only with the role of the reader."""
+        if self._large is not None:
+            self._read_large()
+        elif not self._ended:
+            self._feed(self._read())
+
+    def _read(self):
+        try:
+            return read(self._incoming, READ_SIZE)
+        except (IOError, OSError):
+            if sys.exc_info()[1].errno is None:  # raised by a signal handler of user code
+                raise
+            return b""
+
+    def _feed(self, data):
+        if not data:
+            self._end(True)
+            return
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        position, size = 0, len(data)
+        header, streams = HEADER.unpack_from, self._streams
+        try:
+            while size - position >= 10:
+                kind, flags, number, length = header(data, position)
+                begin = position + 10
+                end = begin + length
+                if end > size:
+                    if length > PAYLOAD_LIMIT:
+                        raise ProtocolError("a payload of %d bytes" % length)
+                    if length > READ_SIZE:
+                        self._large = LargePayload(kind, flags, number, length, data[begin:])
+                        position = size
+                    break
+                position = end
+                if kind == ITEM:
+                    stream = streams.get(number)
+                    if stream is not None and stream.receiving:
+                        payload = data[begin:end]
+                        stream.items.append((payload,) if flags & DUMP_FORMAT else payload)
+                        if stream.bells:
+                            stream.ring()
+                        if stream.callback is not None:
+                            self._schedule_callback(stream)
+                else:
+                    self._dispatch(kind, flags, number, data[begin:end])
+        except ProtocolError:
+            self._protocol_error(sys.exc_info()[1])
+            position = size
+        finally:
+            if position < size:
+                self._rest = data[position:]
+
+    def _read_large(self):
+        large = self._large
+        if not large.read(self._incoming):
+            self._large = None
+            self._end(True)
+        elif large.missing == 0:
+            self._large = None
+            try:
+                self._dispatch(large.kind, large.flags, large.number, large.payload())
+            except ProtocolError:
+                self._protocol_error(sys.exc_info()[1])
+
+    def _dispatch(self, kind, flags, number, payload):
+        try:
+            if not self._ended:
+                self._handle(kind, flags, number, payload)
+        except (DataFormatError, KeyError, TypeError, ValueError, AttributeError):
+            raise ProtocolError("a frame of kind %#x with a payload that does not fit: %s" % (kind, sys.exc_info()[1]))
+
+    def _handle(self, kind, flags, number, payload):
+        stream = self._streams.get(number)
+        if kind == ITEM:
+            if stream is not None and stream.receiving:
+                stream.items.append((payload,) if flags & DUMP_FORMAT else payload)
+                stream.ring()
+                self._schedule_callback(stream)
+        elif kind == EXECUTE:
+            self._begin(flags, number, payload)
+        elif kind == OPEN:
+            if stream is None:
+                self._streams[number] = Stream(number, self._config)
+        elif kind == LAST:
+            if stream is not None:
+                self._stop(stream, stream.sending)
+        elif kind == CLOSE:
+            if stream is not None:
+                self._stop(stream, False)
+        elif kind == CLOSE_ERROR:
+            if stream is not None and stream.receiving:
+                error = decode((payload,) if flags & DUMP_FORMAT else payload, (True, False), self)
+                stream.error = RemoteError(native(error["text"]), native(error.get("type") or ""), error.get("frames") or ())
+                self._stop(stream, False)
+        elif kind == PING:
+            self._post(frame(PONG, 0, payload))
+        elif kind == STATUS:
+            self._post(control_frame(STATUS_REPLY, 0, self._status()))
+        elif kind == RECONFIGURE:
+            config = tuple(bool(value) for value in bytearray(payload))
+            if len(config) != 2:
+                raise ProtocolError("a RECONFIGURE of %d bytes" % len(config))
+            if number == 0:
+                self._config = config
+            elif stream is not None:
+                stream.config = config
+        elif kind == TERMINATE:
+            request = decode((payload,) if flags & DUMP_FORMAT else payload, (True, False), self) if payload else {}
+            self._grace = float(request.get("grace", GRACE))
+            self._end(False)
+        elif kind != PONG and kind < 0x80:
+            raise ProtocolError("a frame of kind %#x" % kind)
+
+    def _status(self):
+        try:
+            directory = os.getcwd()
+        except OSError:
+            directory = ""
+        queued = int(self._task is not None)
+        return {
+            "channels": sum(stream.sending or stream.receiving for stream in list(self._streams.values())),
+            "executing": len(self._running) - queued,
+            "queued": queued,
+            "execmodel": text(self.execmodel.backend),
+            "cwd": text(directory),
+        }
+
+    # Channels.
+
+    def _channel(self, number):
+        """Returns the handle for a channel that the other end mentioned."""
+        stream = self._streams.get(number)
+        channel = stream.handle() if stream is not None and stream.handle is not None else None
+        if channel is None:
+            if stream is None:  # it has ended, and this mention of it was on the way
+                stream = Stream(number, self._config)
+                stream.sending = stream.receiving = False
+            channel = Channel(self, stream)
+        return channel
+
+    def _stop(self, stream, sending):
+        """Nothing more comes on `stream`; it ends if this side says no more either."""
+        stream.sending = sending
+        stream.receiving = False
+        if not sending and stream.handle is not None:
+            self._streams.pop(stream.id, None)
+        stream.ring()
+        if stream.callback is not None:
+            self._schedule_callback(stream)
+
+    def _close(self, stream, error):
+        """This side ends `stream`, and says so unless the other side did before."""
+        if not (stream.sending or stream.receiving):
+            return
+        self._stop(stream, False)
+        if error is None:
+            self._post(frame(CLOSE, stream.id))
+        else:
+            self._post(control_frame(CLOSE_ERROR, stream.id, error))
+        if self._reader_of is stream and self._reading.locked():
+            # A thread may be reading for this stream; only a frame from the other end gets it out of that.
+            self._post(frame(PING, 0))
+
+    def _drop(self, stream):
+        """The handle of `stream` is gone."""
+        if self._ended or not (stream.sending or stream.receiving):
+            self._streams.pop(stream.id, None)
+        elif stream.callback is not None and stream.receiving:
+            if stream.sending:
+                stream.sending = False
+                self._post(frame(LAST, stream.id))
+        else:
+            self._close(stream, None)
+
+    # Callbacks: one thread for all of them.
+
+    def _schedule_callback(self, stream):
+        if stream.callback is None or stream.scheduled:
+            return
+        stream.scheduled = True
+        self._callback_list.append(stream)
+        if self._callback_bell is None:
+            with self._starting:
+                starter = self._callback_bell is None
+                if starter:
+                    self._callback_bell = Doorbell()
+            if starter:
+                thread.start_new_thread(self._call_back, ())
+        self._callback_bell.ring()
+
+    def _call_back(self):
+        import_threading(self._main_thread)
+        self._callback_thread = thread.get_ident()
+        while True:
+            try:
+                stream = self._callback_list.popleft()
+            except IndexError:
+                self._callback_bell.wait()
+                continue
+            stream.scheduled = False
+            over = not stream.receiving  # looked at before the items: none come after it
+            try:
+                while stream.items:
+                    stream.callback(decode(stream.items.popleft(), stream.config, self))
+            except BaseException:
+                stream.items.clear()
+                self._close(stream, describe_exception(sys.exc_info(), None))
+                over = True
+            if over and not stream.callback_ended:
+                try:
+                    if stream.endmarker is not NO_ENDMARKER:
+                        stream.callback(stream.endmarker)
+                except BaseException:
+                    sys.stderr.write(native(describe_exception(sys.exc_info(), None)["text"]))
+                stream.callback_ended = True
+                stream.ring()
+            stream = None  # the thread must not keep what it served last
+
+    # Writing.
+
+    def _send(self, *parts):
+        """Writes one frame, given in parts, or raises OSError."""
+        with self._writing:
+            if self._deferred:
+                self._write_deferred()
+            self._write(parts)
+        if self._deferred:
+            self._flush()
+
+    def _post(self, data):
+        """Writes one frame, or leaves it to the thread that is writing: this may be that very thread, in a `__del__`."""
+        self._deferred.append((data,))
+        self._flush()
+
+    def _flush(self):
+        try:
+            while self._deferred and self._writing.acquire(False):
+                try:
+                    self._write_deferred()
+                finally:
+                    self._writing.release()
+        except (IOError, OSError):  # the gateway has ended with that
+            pass
+
+    def _write_deferred(self):
+        while self._deferred:
+            self._write(self._deferred.popleft())
+
+    def _write(self, parts):
+        try:
+            if len(parts) == 1:
+                sent = write(self._outgoing, parts[0])
+            else:
+                sent = write_parts(self._outgoing, parts)
+            parts = unsent(parts, sent)
+            while parts:
+                parts = unsent(parts, write(self._outgoing, parts[0]))
+        except (IOError, OSError):
+            if sys.exc_info()[1].errno is not None:  # else raised by a signal handler of user code
+                parts = None
+                self._deferred.clear()
+                self._outgoing = -1
+                self._end(True)
+            raise
+        finally:
+            if parts:  # interrupted within a frame: whoever writes next completes it
+                self._deferred.appendleft(parts)
+
+    # The end.
+
+    def _protocol_error(self, error):
+        sys.stderr.write("farexec worker: protocol error: %s\n" % error)
+        self._end(True)
+
+    def _end(self, cut_off):
+        """The gateway ends: every channel does, and everybody who waits is woken."""
+        if self._ended:
+            return
+        self._cut_off = cut_off
+        self._ended = True
+        for stream in list(self._streams.values()):
+            self._stop(stream, False)
+        self._main.ring()
+        if self._standby_bell is not None:
+            self._standby_bell.ring()
+
+    def _watch_end(self):
+        """Interrupts what does not end by itself, and then exits, whatever still runs: threads and exit handlers of user code."""
+        time.sleep(GRACE_CUT_OFF if self._cut_off else self._grace)
+        if self._main_busy:
+            if hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(self._main_thread, signal.SIGINT)
+            else:
+                os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(LAST_GRACE_CUT_OFF if self._cut_off else LAST_GRACE)
+        self._kill_group()
+        os._exit(1)
+
+    def _kill_group(self):
+        if self._group and self._cut_off and os.getpid() == self._pid == os.getpgrp():
+            for stream in (sys.stdout, sys.stderr):
+                try:
+                    stream.flush()
+                except Exception:
+                    pass
+            os.killpg(self._pid, signal.SIGKILL)
+
+    def _forget(self):
+        """In a forked child: the connection is the parent's."""
+        self._ended = True
+        self._group = False
+        self._deferred.clear()
+        self._task = None
+        self._reading, self._writing = thread.allocate_lock(), thread.allocate_lock()  # their holders are not here
+        self._running.clear()
+        for stream in list(self._streams.values()):
+            stream.sending = stream.receiving = False
+        descriptors = self._incoming, self._outgoing
+        self._incoming = self._outgoing = -1
+        for descriptor in descriptors:
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass
+
+
+class ExecModel(object):
+    """What `gateway.execmodel` offers to user code: the primitives of the model, without importing them here."""
+
+    def __init__(self, backend):
+        self.backend = backend
+
+    def __repr__(self):
+        return "<ExecModel %r>" % self.backend
+
+    def __getattr__(self, name):
+        if name in ("subprocess", "socket"):
+            return __import__(name)
+        if name == "queue":
+            return __import__("Queue" if PY2 else "queue")
+        if name in ("Lock", "RLock", "Event"):
+            return getattr(__import__("threading"), name)
+        raise AttributeError(name)
+
+    def get_ident(self):
+        return thread.get_ident()
+
+    def sleep(self, delay):
+        time.sleep(delay)
+
+    def start(self, function, args=()):
+        return thread.start_new_thread(function, args)
+
+    def fdopen(self, descriptor, mode, bufsize=1, closefd=True):
+        return os.fdopen(descriptor, mode, bufsize) if PY2 else os.fdopen(descriptor, mode, bufsize, closefd=closefd)
+
+
+# Executing.
+
+
+def run(channel, request):
+    """Executes what an EXECUTE frame asks for."""
+    namespace = {"__name__": "__channelexec__", "channel": channel}
+    call = request.get("call")
+    arguments = dict((native(name), value) for name, value in (request.get("kwargs") or {}).items())
+    if call is None:
+        namespace.update(arguments)
+    exec(compile_source(request), namespace)
+    if call is not None:
+        namespace[native(call)](channel, **arguments)
+
+
+def compile_source(request):
+    source = request["source"]
+    lines = source.split("\n", 2)
+    if PY2:  # text that declares an encoding is refused there
+        for number in range(min(2, len(lines))):
+            if lines[number].lstrip().startswith("#"):
+                lines[number] = lines[number].replace("coding", "c0ding")
+        source = "\n".join(lines)
+    source = "\n" * (request.get("line", 1) - 1) + source
+    return compile(source, native(request.get("file") or "<remote exec>"), "exec", 0, True)
+
+
+def describe_exception(exc_info, request):
+    """Returns what CLOSE_ERROR says about an exception; frames of this file are left out."""
+    import linecache
+    import traceback
+
+    kind, error, trace = exc_info
+    name = native(request.get("file") or "<remote exec>") if request else None
+    known = linecache.cache.get(name)
+    try:
+        if name:  # so that source lines can be shown, for as long as this takes
+            lines = [""] * (request.get("line", 1) - 1) + request["source"].split("\n")
+            linecache.cache[name] = (1, None, [native(line) + "\n" for line in lines], name)
+        own = main.__code__.co_filename
+        parts = traceback.format_exception(kind, error, trace)
+        parts = [part for part in parts if not part.startswith('  File "%s"' % own)]
+        frames = [tuple(frame)[:4] for frame in traceback.extract_tb(trace)]
+    except Exception:  # the exception's own __str__ failed, for one
+        parts, frames, own = ["%s: (its description failed)" % kind.__name__], [], None
+    finally:
+        linecache.cache.pop(name, None)
+        if known is not None:
+            linecache.cache[name] = known
+    try:
+        message = text(str(error))
+    except Exception:
+        message = text("")
+    module = getattr(kind, "__module__", None)
+    qualified = getattr(kind, "__qualname__", kind.__name__)
+    if module not in (None, "builtins", "exceptions"):
+        qualified = "%s.%s" % (module, qualified)
+    return {
+        "text": text("".join(native(part) for part in parts)),
+        "type": text(qualified),
+        "message": message,
+        "frames": [
+            (text(file), line or 0, text(function), text(line_text or "")) for file, line, function, line_text in frames if file != own
+        ],
+    }
+
+
+def import_threading(main_thread):
+    """Imports `threading` in a thread that is not the main one, before user code does.
+
+    Before Python 3.13 it takes the thread that imports it for the main thread, which makes the exit of the process fail.
+    """
+    import threading
+
+    here = thread.get_ident()
+    active = threading._active.get(here)
+    if active is None or type(active).__name__ != "_MainThread":
+        return
+    threading._active[main_thread] = threading._active.pop(here)
+    setattr(active, "_Thread__ident" if PY2 else "_ident", main_thread)
+    if getattr(active, "_native_id", None) is not None:
+        active._native_id = os.getpid()
+    lock = getattr(active, "_tstate_lock", None)
+    if lock is not None:  # it would be released when this thread ends
+        locks = getattr(threading, "_shutdown_locks", set())
+        locks.discard(lock)
+        active._tstate_lock = thread.allocate_lock()
+        active._tstate_lock.acquire()
+        locks.add(active._tstate_lock)
+
+
+def forget_in_children(forget):
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forget)
+        return
+    fork = os.fork  # Python before 3.7
+
+    def fork_and_forget():
+        child = fork()
+        if child == 0:
+            forget()
+        return child
+
+    os.fork = fork_and_forget
+
+
+# Reading and writing descriptors.
+
+
+class ProtocolError(Exception):
+    """The other end does not keep to the protocol."""
+
+
+class LargePayload(object):
+    """A payload that takes many reads. Memory is taken as data arrives, not as it is announced."""
+
+    def __init__(self, kind, flags, number, length, begun):
+        self.kind, self.flags, self.number = kind, flags, number
+        self.missing = length - len(begun)
+        self._data = bytearray(begun)
+        self._data.extend(bytearray(min(self.missing, LARGE_READ)))
+        self._filled = len(begun)
+
+    def read(self, descriptor):
+        """Reads once; returns False at the end of the input."""
+        if self._filled == len(self._data):
+            self._data.extend(bytearray(min(self.missing, max(LARGE_READ, self._filled))))
+        with_view = memoryview(self._data)
+        try:
+            got = read_into(descriptor, with_view, self._filled)
+        finally:
+            if not PY2:
+                with_view.release()
+        self._filled += got
+        self.missing -= got
+        return got > 0
+
+    def payload(self):
+        return bytes(self._data) if PYPY or PY2 else self._data
+
+
+def read_into(descriptor, view, begin):
+    try:
+        if READV is not None:
+            return READV(descriptor, [view[begin:]])
+        data = read(descriptor, min(LARGE_READ, len(view) - begin))
+        view[begin : begin + len(data)] = data
+        return len(data)
+    except (IOError, OSError):
+        if sys.exc_info()[1].errno is None:  # raised by a signal handler of user code
+            raise
+        return 0
+
+
+def until_done(function):
+    """Repeats a system call that a signal interrupts, as Python 3 does by itself."""
+
+    def call(*arguments):
+        while True:
+            try:
+                return function(*arguments)
+            except (IOError, OSError):
+                if sys.exc_info()[1].errno != errno.EINTR:
+                    raise
+
+    return call
+
+
+def unsent(parts, sent):
+    """Returns what is left of `parts` after `sent` bytes of them."""
+    if len(parts) == 1 and sent == len(parts[0]):
+        return ()
+    parts = list(parts)
+    while parts and sent >= len(parts[0]):
+        sent -= len(parts.pop(0))
+    if sent:
+        parts[0] = memoryview(parts[0])[sent:]
+    return tuple(parts)
+
+
+def write_first(descriptor, parts):
+    return write(descriptor, parts[0])
+
+
+read = until_done(os.read) if PY2 else os.read
+write = until_done(os.write) if PY2 else os.write
+write_parts = getattr(os, "writev", write_first)
+READV = getattr(os, "readv", None)
+
+
+def frame(kind, number, payload=b"", flags=0):
+    return HEADER.pack(kind, flags, number, len(payload)) + payload
+
+
+def control_frame(kind, number, content):
+    return frame(kind, number, dump(content, b"S"), DUMP_FORMAT)
+
+
+# Text: the protocol's strings are Unicode; `str` is what Python calls native.
+
+
+def text(value):
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, text_type) else text(str(value))
+
+
+def native(value):
+    if PY2:
+        return value.encode("utf-8") if isinstance(value, text_type) else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+# The two encodings of items.
+
+
+def encode(item, config, gateway):
+    """Returns the flags and the parts of the payload that carry `item`."""
+    if WRITES_MESSAGE and not config[1]:  # whether a string is to be read as bytes, only the dump format tells
+        simple = SIMPLE.get(type(item))
+        if simple is not None:
+            return 0, simple(item)
+        return encode_message(item)
+    return DUMP_FORMAT, (dump(item),)
+
+
+def encode_message(item):
+    from io import BytesIO
+
+    out = BytesIO()
+    problem = None
+    pickler = MessagePickler(out, 4)
+    pickler.fast = True  # no memo: nothing may refer back
+    try:
+        pickler.dump(item)
+    except NeedsDumpFormat:
+        return DUMP_FORMAT, (dump(item),)
+    except Exception:
+        problem = sys.exc_info()[1]
+    if problem is not None:
+        refuse(item, problem)
+    payload = out.getvalue()
+    if has_surrogates(payload):
+        refuse(item, None)
+    return 0, (payload,)
+
+
+def encode_str(item):
+    try:
+        data = item.encode("utf-8")
+    except UnicodeError:
+        data = None
+    if data is None:
+        refuse(item, None)
+    size = len(data)
+    if size < 256:
+        return (b"\x8c" + pack("<B", size) + data + b".",)
+    return (b"X" + pack("<I", size), data, b".") if size <= PAYLOAD_LIMIT else refuse_size(size)
+
+
+def encode_bytes(item):
+    size = len(item)
+    if size < 256:
+        return (b"C" + pack("<B", size) + item + b".",)
+    return (b"B" + pack("<I", size), item, b".") if size <= PAYLOAD_LIMIT else refuse_size(size)
+
+
+def refuse_size(size):
+    raise DumpError("an item of %d bytes is too large to be sent" % size)
+
+
+SIMPLE = {
+    type(None): lambda item: (b"N.",),
+    bool: lambda item: (b"\x88." if item else b"\x89.",),
+    float: lambda item: (b"G" + pack(">d", item) + b".",),
+    text_type: encode_str,
+    bytes: encode_bytes,
+}
+
+
+def MessagePickler(out, protocol):
+    """Makes the pickler that refuses; it is built at its first use, for pickle takes milliseconds to import."""
+    global MessagePickler
+    from _pickle import Pickler
+
+    class MessagePickler(Pickler):
+        def reducer_override(self, item):
+            """Is asked about everything that is not plain data."""
+            if type(item) is complex or type(item) is Channel:
+                raise NeedsDumpFormat
+            raise DumpError("cannot send %r" % type(item))
+
+    return MessagePickler(out, protocol)
+
+
+def decode(payload, config, gateway):
+    """Returns the item in a payload; those in the dump format are wrapped in a tuple."""
+    if type(payload) is tuple:
+        return load_dump(payload[0], config, gateway)
+    try:
+        return load_message(payload)
+    except Exception:
+        problem = sys.exc_info()[1]
+    raise LoadError("cannot read an item: %s" % problem)
+
+
+def load_message(payload):
+    global load_message
+    try:
+        from _pickle import loads as load_message
+    except ImportError:  # PyPy
+        from pickle import loads as load_message
+    return load_message(payload)
+
+
+class NeedsDumpFormat(Exception):
+    """An item holds a complex number or a channel."""
+
+
+def has_surrogates(encoded):
+    """Whether there may be lone surrogates in UTF-8: they begin with ED, followed by A0 or more."""
+    if b"\xed" not in encoded:
+        return False
+    return any(part[:1] >= b"\xa0" for part in encoded.split(b"\xed")[1:])
+
+
+def dump(item, native_opcode=b"M"):
+    """Returns `item` in the dump format; `native_opcode` is for the `str` of Python 2."""
+    parts = []
+    problem = None
+    try:
+        dump_into(parts.append, item, native_opcode)
+        parts.append(b"Q")
+    except Exception:
+        problem = sys.exc_info()[1]
+    if problem is not None:
+        refuse(item, problem)
+    return b"".join(parts)
+
+
+def dump_into(add, item, native_opcode):
+    kind = type(item)
+    if kind is int:
+        if -0x80000000 <= item <= 0x7FFFFFFF:
+            add(b"F" + pack(">i", item))
+        else:
+            add_data(add, b"H", decimal(item))
+    elif kind is text_type:
+        data = item.encode("utf-8")
+        if PY2 and has_surrogates(data):
+            raise DumpError("lone surrogates")
+        add_data(add, b"S" if PY2 else b"N", data)
+    elif kind is bytes:
+        add_data(add, native_opcode if PY2 else b"A", item)
+    elif kind is list:
+        add(b"K" + pack(">i", len(item)))
+        for index, value in enumerate(item):
+            add(b"F" + pack(">i", index))
+            dump_into(add, value, native_opcode)
+            add(b"P")
+    elif kind is dict:
+        add(b"J")
+        for key, value in item.items():
+            dump_into(add, key, native_opcode)
+            dump_into(add, value, native_opcode)
+            add(b"P")
+    elif kind in COUNTED:
+        for value in item:
+            dump_into(add, value, native_opcode)
+        add(COUNTED[kind] + pack(">i", len(item)))
+    elif item is None:
+        add(b"L")
+    elif kind is bool:
+        add(b"R" if item else b"C")
+    elif kind is float:
+        add(b"D" + pack(">d", item))
+    elif kind is complex:
+        add(b"T" + pack(">dd", item.real, item.imag))
+    elif kind is Channel:
+        add(b"B" + pack(">i", item.id))
+    elif PY2 and kind is long:  # noqa: F821
+        if -0x80000000 <= item <= 0x7FFFFFFF:
+            add(b"G" + pack(">i", item))
+        else:
+            add_data(add, b"I", decimal(item))
+    else:
+        raise DumpError("cannot send %r" % kind)
+
+
+COUNTED = {tuple: b"@", set: b"O", frozenset: b"E"}
+
+
+def add_data(add, opcode, data):
+    add(opcode + pack(">i", len(data)))
+    add(data)
+
+
+def load_dump(data, config=(True, False), gateway=None):
+    """Returns the object in the dump format that `data` is."""
+    if type(data) is not bytes:
+        data = bytes(data)
+    try:
+        return load_from(data, config, gateway)
+    except (StructError, IndexError, TypeError, ValueError, KeyError, MemoryError):
+        problem = sys.exc_info()[1]
+    raise LoadError("these bytes are no item: %s" % problem)
+
+
+def load_from(data, config, gateway):
+    stack = []
+    push, pop = stack.append, stack.pop
+    position = 0
+    while True:
+        opcode = data[position : position + 1]
+        position += 1
+        if opcode == b"F" or opcode == b"G":
+            value = unpack_from(">i", data, position)[0]
+            push(long(value) if PY2 and opcode == b"G" else value)  # noqa: F821
+            position += 4
+        elif opcode == b"P":
+            value = pop()
+            key = pop()
+            stack[-1][key] = value
+        elif opcode in DATA_OPCODES:
+            size = unpack_from(">i", data, position)[0]
+            begin = position + 4
+            position = begin + size
+            if size < 0 or position > len(data):
+                raise ValueError("%d bytes announced where fewer are left" % size)
+            push(convert(opcode, data[begin:position], config))
+        elif opcode in CONSTANTS:
+            push(CONSTANTS[opcode])
+        elif opcode == b"J":
+            push({})
+        elif opcode == b"K":
+            size = unpack_from(">i", data, position)[0]
+            position += 4
+            if not 0 <= size <= len(data):
+                raise ValueError("a list of %d elements announced where fewer are left" % size)
+            push([None] * size)
+        elif opcode in COLLECTIONS:
+            size = unpack_from(">i", data, position)[0]
+            position += 4
+            if not 0 <= size <= len(stack):
+                raise ValueError("a collection of %d elements where fewer are left" % size)
+            begin = len(stack) - size
+            values = stack[begin:]
+            del stack[begin:]
+            push(COLLECTIONS[opcode](values))
+        elif opcode == b"D":
+            push(unpack_from(">d", data, position)[0])
+            position += 8
+        elif opcode == b"T":
+            push(complex(*unpack_from(">dd", data, position)))
+            position += 16
+        elif opcode == b"B":
+            push(gateway._channel(unpack_from(">i", data, position)[0]))
+            position += 4
+        elif opcode == b"Q":
+            if len(stack) != 1 or position != len(data):
+                raise ValueError("it does not end where it should")
+            return stack[0]
+        else:
+            raise ValueError("unknown opcode %r" % opcode)
+
+
+CONSTANTS = {b"L": None, b"R": True, b"C": False}
+COLLECTIONS = {b"@": tuple, b"O": set, b"E": frozenset}
+DATA_OPCODES = frozenset((b"N", b"M", b"S", b"A", b"H", b"I"))
+
+
+def convert(opcode, data, config):
+    """Returns the object that an opcode with data stands for; `config` is as Channel.reconfigure has it."""
+    py2str_as_py3str, py3str_as_py2str = config
+    if opcode == b"N":
+        return data if py3str_as_py2str else data.decode("utf-8")
+    if opcode == b"S":
+        return data.decode("utf-8")
+    if opcode == b"A":
+        return data
+    if opcode == b"M":
+        return data.decode("latin-1") if py2str_as_py3str and not PY2 else data
+    value = parse_decimal(data[1:], -1) if data[:1] == b"-" else parse_decimal(data, 1)
+    return long(value) if PY2 and opcode == b"I" else value  # noqa: F821
+
+
+# Python limits the digits of an int that it converts to or from decimal; these do it piece by piece.
+DIGITS_AT_ONCE = 600
+
+
+def decimal(value):
+    if value < 0:
+        return b"-" + decimal(-value)
+    if value.bit_length() < DIGITS_AT_ONCE * 3:
+        return str(value).encode("ascii")
+    digits = value.bit_length() * 3 // 20  # about half of them
+    high, low = divmod(value, 10**digits)
+    return decimal(high) + decimal(low).rjust(digits, b"0")
+
+
+def parse_decimal(digits, sign):
+    if not digits.isdigit():
+        raise ValueError("no digits: %r" % digits[:20])
+    if len(digits) <= DIGITS_AT_ONCE:
+        return sign * int(digits)
+    half = len(digits) // 2
+    return sign * (parse_decimal(digits[:-half], 1) * 10**half + parse_decimal(digits[-half:], 1))
+
+
+def refuse(item, problem):
+    """Raises the DumpError that says what in `item` cannot be sent, and where."""
+    try:
+        found = find_culprit(item, "data", set())
+    except RuntimeError:  # a RecursionError in Python 3
+        found = "data is nested too deeply"
+    if found is None and problem is None:
+        return
+    error = DumpError(found or "cannot send it: %s" % problem)
+    error.__cause__ = None  # what led here is of no interest
+    error.__suppress_context__ = True
+    raise error
+
+
+def find_culprit(item, path, above):
+    kind = type(item)
+    if kind is text_type:
+        try:
+            if not has_surrogates(item.encode("utf-8")):
+                return None
+        except UnicodeError:
+            pass
+        return "strings must be utf-8 encodable: %s" % path
+    if kind not in CONTAINERS:
+        return None if kind in PLAIN else "can't serialize %r: %s" % (kind, path)
+    if id(item) in above:
+        return "%s contains itself" % path
+    above.add(id(item))
+    if kind is dict:
+        for key, value in item.items():
+            found = find_culprit(key, "a key of %s" % path, above)
+            if found is None:
+                place = repr(key)
+                found = find_culprit(value, "%s[%s]" % (path, place if len(place) < 60 else place[:57] + "..."), above)
+            if found is not None:
+                return found
+    else:
+        for index, value in enumerate(item):
+            place = "%s[%d]" % (path, index) if kind in (list, tuple) else "an element of %s" % path
+            found = find_culprit(value, place, above)
+            if found is not None:
+                return found
+    above.remove(id(item))
+    return None
+
+
+CONTAINERS = frozenset((list, tuple, dict, set, frozenset))
+PLAIN = frozenset((type(None), bool, int, float, complex, bytes, Channel) + ((long,) if PY2 else ()))  # noqa: F821
