@@ -456,6 +456,7 @@ class Gateway(object):
         self._reading = thread.allocate_lock()  # held by whoever reads
         self._rest = b""  # the beginning of a frame whose end has not been read
         self._large = None  # a large payload on its way in
+        self._spare = None  # the memory of the last one
         self._waiters = []  # doorbells of threads that wait while another one reads
         self._reader_of = None  # the stream the present, or last, reader reads for
         self._recent = False  # whether somebody has read since the background thread last looked
@@ -594,7 +595,8 @@ class Gateway(object):
                 import_threading(self._main_thread)
             run(channel, request)
         except BaseException:
-            error = describe_exception(sys.exc_info(), request)
+            if not channel.isclosed():
+                error = describe_exception(sys.exc_info(), request)
         finally:
             channel._executing = False
             # The main thread counts as idle before the other end learns of the end, so that it gets what comes next.
@@ -753,7 +755,8 @@ class Gateway(object):
                     if length > PAYLOAD_LIMIT:
                         raise ProtocolError("a payload of %d bytes" % length)
                     if length > READ_SIZE:
-                        self._large = LargePayload(kind, flags, number, length, data[begin:])
+                        self._large = LargePayload(kind, flags, number, length, data[begin:], self._spare)
+                        self._spare = None
                         position = size
                     break
                 position = end
@@ -943,12 +946,20 @@ class Gateway(object):
 
     # Writing.
 
-    def _send(self, *parts):
+    def _send(self, data, *more):
         """Writes one frame, given in parts, or raises OSError."""
         with self._writing:
-            if self._deferred:
+            if more or self._deferred:
                 self._write_deferred()
-            self._write(parts)
+                self._write((data,) + more)
+            else:
+                try:
+                    sent = write(self._outgoing, data)
+                except (IOError, OSError):
+                    self._write_failed()
+                    raise
+                if sent != len(data):
+                    self._write(unsent((data,), sent))
         if self._deferred:
             self._flush()
 
@@ -981,15 +992,20 @@ class Gateway(object):
             while parts:
                 parts = unsent(parts, write(self._outgoing, parts[0]))
         except (IOError, OSError):
-            if sys.exc_info()[1].errno is not None:  # else raised by a signal handler of user code
+            if self._write_failed():
                 parts = None
-                self._deferred.clear()
-                self._outgoing = -1
-                self._end(True)
             raise
         finally:
             if parts:  # interrupted within a frame: whoever writes next completes it
                 self._deferred.appendleft(parts)
+
+    def _write_failed(self):
+        if sys.exc_info()[1].errno is None:  # raised by a signal handler of user code
+            return False
+        self._deferred.clear()
+        self._outgoing = -1
+        self._end(True)
+        return True
 
     # The end.
 
@@ -1107,6 +1123,9 @@ def compile_source(request):
     return compile(source, native(request.get("file") or "<remote exec>"), "exec", 0, True)
 
 
+DESCRIBING = thread.allocate_lock()  # two executions may have the same file name
+
+
 def describe_exception(exc_info, request):
     """Returns what CLOSE_ERROR says about an exception; frames of this file are left out."""
     import linecache
@@ -1114,6 +1133,7 @@ def describe_exception(exc_info, request):
 
     kind, error, trace = exc_info
     name = native(request.get("file") or "<remote exec>") if request else None
+    DESCRIBING.acquire()
     known = linecache.cache.get(name)
     try:
         if name:  # so that source lines can be shown, for as long as this takes
@@ -1129,6 +1149,7 @@ def describe_exception(exc_info, request):
         linecache.cache.pop(name, None)
         if known is not None:
             linecache.cache[name] = known
+        DESCRIBING.release()
     try:
         message = text(str(error))
     except Exception:
@@ -1196,36 +1217,39 @@ class ProtocolError(Exception):
 class LargePayload(object):
     """A payload that takes many reads. Memory is taken as data arrives, not as it is announced."""
 
-    def __init__(self, kind, flags, number, length, begun):
+    def __init__(self, kind, flags, number, length, begun, spare):
         self.kind, self.flags, self.number = kind, flags, number
         self.missing = length - len(begun)
-        self._data = bytearray(begun)
-        self._data.extend(bytearray(min(self.missing, LARGE_READ)))
-        self._filled = len(begun)
+        self._room = min(length, LARGE_READ)  # in the last chunk
+        self._filled = len(begun)  # of the last chunk
+        if self._room != length or spare is None:  # a fresh megabyte costs as much as filling it
+            spare = bytearray(self._room if self._room < length else LARGE_READ)
+        spare[: self._filled] = begun
+        self._chunks = [spare]
 
     def read(self, descriptor):
         """Reads once; returns False at the end of the input."""
-        if self._filled == len(self._data):
-            self._data.extend(bytearray(min(self.missing, max(LARGE_READ, self._filled))))
-        with_view = memoryview(self._data)
-        try:
-            got = read_into(descriptor, with_view, self._filled)
-        finally:
-            if not PY2:
-                with_view.release()
+        if self._filled == self._room:
+            self._room = min(self.missing, self._filled * 2)
+            self._chunks.append(bytearray(self._room))
+            self._filled = 0
+        got = read_into(descriptor, memoryview(self._chunks[-1]), self._filled, self._room)
         self._filled += got
         self.missing -= got
         return got > 0
 
     def payload(self):
-        return bytes(self._data) if PYPY or PY2 else self._data
+        if len(self._chunks) > 1:
+            return b"".join(bytes(chunk) for chunk in self._chunks)
+        view = memoryview(self._chunks[0])[: self._filled]
+        return view.tobytes() if PYPY or PY2 else view
 
 
-def read_into(descriptor, view, begin):
+def read_into(descriptor, view, begin, end):
     try:
         if READV is not None:
-            return READV(descriptor, [view[begin:]])
-        data = read(descriptor, min(LARGE_READ, len(view) - begin))
+            return READV(descriptor, [view[begin:end]])
+        data = read(descriptor, min(LARGE_READ, end - begin))
         view[begin : begin + len(data)] = data
         return len(data)
     except (IOError, OSError):
@@ -1380,7 +1404,10 @@ def decode(payload, config, gateway):
     if type(payload) is tuple:
         return load_dump(payload[0], config, gateway)
     try:
-        return load_message(payload)
+        item = load_message(payload)
+        if type(payload) is memoryview:
+            gateway._spare = payload.obj
+        return item
     except Exception:
         problem = sys.exc_info()[1]
     raise LoadError("cannot read an item: %s" % problem)

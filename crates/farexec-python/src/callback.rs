@@ -1,0 +1,52 @@
+//! Python callbacks: called from farexec's callback thread.
+
+use farexec::Item;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::channel::Home;
+use crate::decode;
+
+/// What stands for no endmarker, so that any object, None included, can be one.
+pub(crate) fn no_endmarker(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    static MARKER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let marker = MARKER.get_or_try_init(py, || py.import("builtins")?.call_method0("object").map(Bound::unbind))?;
+    Ok(marker.clone_ref(py))
+}
+
+/// The endmarker that was given, if one was.
+pub(crate) fn given_endmarker(py: Python<'_>, endmarker: Option<Py<PyAny>>) -> PyResult<Option<Py<PyAny>>> {
+    let none = no_endmarker(py)?;
+    Ok(endmarker.filter(|endmarker| !endmarker.is(&none)))
+}
+
+/// What farexec calls for a Python callback.
+pub(crate) fn caller(
+    callback: Py<PyAny>,
+    endmarker: Option<Py<PyAny>>,
+    home: Home,
+) -> impl FnMut(Item) -> Result<(), String> + Send {
+    move |item| {
+        // At the end of the interpreter there is nothing to call any more.
+        let result = Python::try_attach(|py| {
+            let argument = match &item {
+                Item::Data(payload) => decode::payload(py, payload, &home).map(Bound::unbind).map(Some),
+                Item::End(_) => Ok(endmarker.as_ref().map(|endmarker| endmarker.clone_ref(py))),
+            };
+            let called = argument.and_then(|argument| match argument {
+                Some(argument) => callback.call1(py, (argument,)).map(drop),
+                None => Ok(()),
+            });
+            called.map_err(|error| traceback(py, &error))
+        });
+        result.unwrap_or(Ok(()))
+    }
+}
+
+fn traceback(py: Python<'_>, error: &PyErr) -> String {
+    let format = || -> PyResult<String> {
+        let lines = py.import("traceback")?.call_method1("format_exception", (error.value(py),))?;
+        Ok(lines.extract::<Vec<String>>()?.concat())
+    };
+    format().unwrap_or_else(|_| error.to_string())
+}

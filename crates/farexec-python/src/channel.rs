@@ -1,0 +1,234 @@
+//! `Channel`: a two-way stream of items.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use farexec::{Channel, ChannelId, Payload};
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::{PyType, PyWeakrefReference};
+
+use crate::callback;
+use crate::decode::{self, Resolver};
+use crate::encode::PyItem;
+use crate::errors;
+use crate::waiting::waiting;
+
+/// Which Python object stands for which channel of a gateway, so that there is only ever one at a time.
+#[derive(Default)]
+pub(crate) struct Registry(Mutex<HashMap<ChannelId, Py<PyWeakrefReference>>>);
+
+impl Registry {
+    fn get<'py>(&self, py: Python<'py>, id: ChannelId) -> Option<Bound<'py, PyAny>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).map(|known| known.clone_ref(py));
+        known.and_then(|known| known.bind(py).upgrade())
+    }
+
+    fn insert(&self, id: ChannelId, reference: Py<PyWeakrefReference>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reference);
+    }
+
+    fn forget(&self, id: ChannelId) {
+        let forgotten = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        drop(forgotten);
+    }
+}
+
+/// What every channel of a gateway shares.
+#[derive(Clone)]
+pub(crate) struct Home {
+    /// The `farexec.Gateway`, for `channel.gateway`.
+    pub(crate) face: Arc<Py<PyAny>>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) gateway: farexec::Gateway,
+}
+
+impl Home {
+    /// The Python object of a channel, made if there is none.
+    pub(crate) fn channel<'py>(&self, py: Python<'py>, channel: Channel) -> PyResult<Bound<'py, PyAny>> {
+        let id = channel.id();
+        if let Some(known) = self.registry.get(py, id) {
+            return Ok(known);
+        }
+        let object = Bound::new(py, PyChannel { channel, home: self.clone() })?.into_any();
+        self.registry.insert(id, PyWeakrefReference::new(&object)?.unbind());
+        Ok(object)
+    }
+}
+
+impl Resolver for Home {
+    fn resolve<'py>(&self, py: Python<'py>, id: ChannelId) -> PyResult<Bound<'py, PyAny>> {
+        match self.registry.get(py, id) {
+            Some(known) => Ok(known),
+            None => self.channel(py, self.gateway.channel(id)),
+        }
+    }
+}
+
+/// A two-way, ordered stream of items between code here and code at a worker.
+///
+/// Items are None, bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset and channels of the same gateway,
+/// nested as you like; of exactly these types, so that nothing changes its type on the way.
+///
+/// Dropping the last reference closes the channel.
+#[pyclass(name = "Channel", module = "farexec", weakref, frozen)]
+pub(crate) struct PyChannel {
+    pub(crate) channel: Channel,
+    pub(crate) home: Home,
+}
+
+impl PyChannel {
+    pub(crate) fn decode<'py>(&self, py: Python<'py>, payload: &Payload) -> PyResult<Bound<'py, PyAny>> {
+        decode::payload(py, payload, &self.home)
+    }
+}
+
+#[pymethods]
+impl PyChannel {
+    /// The number of the channel, the same at both ends.
+    #[getter]
+    fn id(&self) -> u32 {
+        self.channel.id().number()
+    }
+
+    /// The gateway it belongs to.
+    #[getter]
+    fn gateway(&self, py: Python<'_>) -> Py<PyAny> {
+        self.home.face.clone_ref(py)
+    }
+
+    /// What `receive` raises for an error at the far end.
+    #[classattr]
+    #[pyo3(name = "RemoteError")]
+    fn remote_error(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+        errors::remote_error_class(py)
+    }
+
+    /// What `receive` raises when nothing came in time.
+    #[classattr]
+    #[pyo3(name = "TimeoutError")]
+    fn timeout_error(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+        errors::timeout_error_class(py)
+    }
+
+    /// Sends one item. It is on its way when this returns.
+    ///
+    /// It waits only if the worker is more than a mebibyte behind.
+    ///
+    /// Raises DumpError if a part of the item is of a type that cannot be sent, OSError if the channel is closed.
+    fn send(&self, py: Python<'_>, item: &Bound<'_, PyAny>) -> PyResult<()> {
+        let item = PyItem::new(item, Some(&self.home));
+        let is_full = self.channel.start_sending(&item).map_err(|error| errors::send(py, error))?;
+        if is_full {
+            let result = waiting(py, None, |wait| self.channel.finish_sending(wait))?;
+            result.map_err(|error| errors::send(py, error))?;
+        }
+        Ok(())
+    }
+
+    /// Returns the next item; waits for it, at most `timeout` seconds.
+    ///
+    /// Raises RemoteError if the far end raised, EOFError if no more items come, TimeoutError if none came in time.
+    #[pyo3(signature = (timeout=None))]
+    fn receive<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        let payload = match self.channel.try_receive_payload() {
+            Some(payload) => payload,
+            None => waiting(py, timeout, |wait| self.channel.receive_payload(wait))?
+                .map_err(|error| errors::receive(py, error, timeout))?,
+        };
+        self.decode(py, &payload)
+    }
+
+    fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.receive(py, None) {
+            Ok(item) => Ok(Some(item)),
+            Err(error) if error.is_instance_of::<pyo3::exceptions::PyEOFError>(py) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has `callback` called with each item, those that wait already as well, and once with `endmarker`, if given, when there are no
+    /// more.
+    ///
+    /// All callbacks run in one thread of their own, in the order in which their items arrived; they should not take long. One that
+    /// raises closes the channel with that error.
+    ///
+    /// Raises OSError if a callback or a receive queue takes the items already.
+    #[pyo3(signature = (callback, endmarker=None))]
+    fn setcallback(
+        &self,
+        py: Python<'_>,
+        callback: Py<PyAny>,
+        endmarker: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let endmarker = callback::given_endmarker(py, endmarker)?;
+        let call = callback::caller(callback, endmarker, self.home.clone());
+        let text = format!("{} has callback already registered", self.channel);
+        self.channel.set_callback(call).map_err(|_| PyOSError::new_err(text))
+    }
+
+    /// Returns a file-like object: mode "w" sends what is written to it, mode "r" reads text or bytes that arrive. With `proxyclose`,
+    /// closing it closes the channel.
+    #[pyo3(signature = (mode="w", proxyclose=false))]
+    fn makefile<'py>(
+        this: &Bound<'py, Self>,
+        mode: &str,
+        proxyclose: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        this.py().import("farexec._files")?.call_method1("make", (this, mode, proxyclose))
+    }
+
+    /// Closes the channel: nothing is received or sent any more, here or there. With `error`, a text, the far end sees a
+    /// RemoteError.
+    #[pyo3(signature = (error=None))]
+    fn close(&self, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        match error {
+            None => self.channel.close(),
+            Some(error) => self.channel.close_with_error(&error.str()?.to_string_lossy()),
+        }
+        Ok(())
+    }
+
+    /// Waits until no more items can arrive, at most `timeout` seconds; if there is a callback, until it has had them all.
+    ///
+    /// Raises RemoteError if the far end closed the channel with an error that was not raised before, TimeoutError.
+    #[pyo3(signature = (timeout=None))]
+    fn waitclose(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        waiting(py, timeout, |wait| self.channel.wait_close(wait))?.map_err(|error| match error {
+            farexec::ReceiveError::Wait(error) => errors::wait(py, error, || {
+                format!("the channel is not closed after {} seconds", timeout.unwrap_or_default())
+            }),
+            error => errors::receive(py, error, timeout),
+        })
+    }
+
+    /// Whether the channel is closed.
+    fn isclosed(&self) -> bool {
+        self.channel.is_closed()
+    }
+
+    /// Says how strings of the other major version of Python are taken on this channel; see `Gateway.reconfigure`.
+    #[pyo3(signature = (py2str_as_py3str=true, py3str_as_py2str=false))]
+    fn reconfigure(&self, py: Python<'_>, py2str_as_py3str: bool, py3str_as_py2str: bool) -> PyResult<()> {
+        self.channel.reconfigure(py2str_as_py3str, py3str_as_py2str).map_err(|error| errors::send(py, error))
+    }
+
+    /// Returns the error the channel was closed with, if it was not raised before; it counts as raised then.
+    fn _getremoteerror<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.channel.take_remote_error().map(|error| errors::remote_object(py, &error)).transpose()
+    }
+
+    fn __repr__(&self) -> String {
+        self.channel.to_string()
+    }
+}
+
+impl Drop for PyChannel {
+    fn drop(&mut self) {
+        self.home.registry.forget(self.channel.id());
+    }
+}

@@ -1,0 +1,134 @@
+//! From errors of `farexec` to exceptions of the package `farexec`, which are Python classes in `farexec._errors`.
+
+use farexec::{
+    ChannelEnd, ExecError, GatewayError, ReceiveError, RemoteError, SendError, StartError, WaitError,
+};
+use pyo3::exceptions::{PyEOFError, PyKeyboardInterrupt, PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+/// The class of this name.
+macro_rules! class {
+    ($function:ident, $name:literal) => {
+        pub(crate) fn $function(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+            static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+            CLASS.import(py, "farexec._errors", $name).cloned()
+        }
+    };
+}
+
+class!(dump_error_class, "DumpError");
+class!(load_error_class, "LoadError");
+class!(remote_error_class, "RemoteError");
+class!(start_error_class, "StartError");
+class!(interpreter_not_found_class, "InterpreterNotFound");
+class!(timeout_error_class, "TimeoutError");
+
+/// An exception of a class with one text.
+pub(crate) fn exception(class: PyResult<Bound<'_, PyType>>, text: String) -> PyErr {
+    match class.and_then(|class| class.call1((text,))) {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}
+
+pub(crate) fn timeout(py: Python<'_>, text: String) -> PyErr {
+    exception(timeout_error_class(py), text)
+}
+
+pub(crate) fn dump_error(py: Python<'_>, error: &dyn std::error::Error) -> PyErr {
+    exception(dump_error_class(py), error.to_string())
+}
+
+pub(crate) fn load_error(py: Python<'_>, error: &dyn std::error::Error) -> PyErr {
+    exception(load_error_class(py), error.to_string())
+}
+
+/// A remote error as an object, for `_getremoteerror`.
+pub(crate) fn remote_object<'py>(py: Python<'py>, error: &RemoteError) -> PyResult<Bound<'py, PyAny>> {
+    remote_error_class(py)?.call1((error.text(), error.type_name(), error.message(), error.frames().to_vec()))
+}
+
+pub(crate) fn remote(py: Python<'_>, error: &RemoteError) -> PyErr {
+    remote_object(py, error).map_or_else(|error| error, PyErr::from_value)
+}
+
+/// A wait that was called away: the signal handler has raised something, or will.
+pub(crate) fn interrupted(py: Python<'_>) -> PyErr {
+    crate::waiting::take_interruption()
+        .or_else(|| py.check_signals().err())
+        .unwrap_or_else(|| PyKeyboardInterrupt::new_err(()))
+}
+
+pub(crate) fn wait(py: Python<'_>, error: WaitError, text: impl FnOnce() -> String) -> PyErr {
+    match error {
+        WaitError::Timeout => timeout(py, text()),
+        WaitError::Interrupted => interrupted(py),
+    }
+}
+
+/// No more items: EOFError, which says why if the gateway ended.
+pub(crate) fn end(end: &ChannelEnd) -> PyErr {
+    match end {
+        ChannelEnd::Gateway(reason) => PyEOFError::new_err(reason.to_string()),
+        ChannelEnd::Error(_) => PyEOFError::new_err("closed by the far end with an error that was reported before"),
+        _ => PyEOFError::new_err(()),
+    }
+}
+
+pub(crate) fn receive(py: Python<'_>, error: ReceiveError, timeout_seconds: Option<f64>) -> PyErr {
+    match error {
+        ReceiveError::End(reason) => end(&reason),
+        ReceiveError::Remote(error) => remote(py, &error),
+        ReceiveError::Wait(error) => {
+            wait(py, error, || format!("no item after {} seconds", timeout_seconds.unwrap_or_default()))
+        }
+        ReceiveError::AlreadyTaken(_) => {
+            PyOSError::new_err("cannot receive(): the items of this channel go to a callback or a receive queue")
+        }
+        ReceiveError::Decode(error) => load_error(py, &error),
+        other => PyOSError::new_err(other.to_string()),
+    }
+}
+
+pub(crate) fn send(py: Python<'_>, error: SendError) -> PyErr {
+    match error {
+        SendError::Encode(error) => dump_error(py, &error),
+        SendError::TooLong(error) => dump_error(py, &error),
+        SendError::Wait(error) => wait(py, error, || "the worker did not take what was sent".into()),
+        other => PyOSError::new_err(other.to_string()),
+    }
+}
+
+pub(crate) fn execute(py: Python<'_>, error: ExecError) -> PyErr {
+    match error {
+        ExecError::Arguments(_) | ExecError::TooLong(_) => dump_error(py, &error),
+        ExecError::Wait(error) => wait(py, error, || "the worker did not take what was sent".into()),
+        other => PyOSError::new_err(other.to_string()),
+    }
+}
+
+pub(crate) fn gateway(py: Python<'_>, error: GatewayError) -> PyErr {
+    match error {
+        GatewayError::Wait(error) => wait(py, error, || "the worker did not answer".into()),
+        other => PyOSError::new_err(other.to_string()),
+    }
+}
+
+pub(crate) fn start(py: Python<'_>, error: StartError) -> PyErr {
+    // The source chain, since Python shows one text.
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    match error {
+        StartError::Interrupted => interrupted(py),
+        StartError::Spec(_) | StartError::DuplicateId(_) => PyValueError::new_err(text),
+        StartError::NoInterpreter { .. } => exception(interpreter_not_found_class(py), text),
+        _ => exception(start_error_class(py), text),
+    }
+}

@@ -1,0 +1,135 @@
+//! `Gateway` as the package builds on it: `farexec.Gateway` is its face, and what `channel.gateway` gives.
+
+use std::sync::{Arc, OnceLock};
+
+use farexec::{Gateway, Request, WaitError};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::channel::{Home, Registry};
+use crate::encode::PyKwargs;
+use crate::errors;
+use crate::waiting::waiting;
+
+#[pyclass(name = "Gateway", module = "farexec._native", frozen)]
+pub(crate) struct PyGateway {
+    gateway: Gateway,
+    home: OnceLock<Home>,
+}
+
+impl PyGateway {
+    pub(crate) fn new(gateway: Gateway) -> Self {
+        Self { gateway, home: OnceLock::new() }
+    }
+
+    fn home(&self) -> PyResult<&Home> {
+        self.home.get().ok_or_else(|| PyRuntimeError::new_err("the gateway has no face yet"))
+    }
+}
+
+#[pymethods]
+impl PyGateway {
+    /// Says what `channel.gateway` gives. Kept weakly by nobody: a gateway lives as long as one of its channels.
+    fn set_face(&self, face: Py<PyAny>) {
+        let registry = Arc::new(Registry::default());
+        let home = Home { face: Arc::new(face), registry, gateway: self.gateway.clone() };
+        // Set once, by the constructor of the face.
+        let _ = self.home.set(home);
+    }
+
+    #[getter]
+    fn id(&self) -> &str {
+        self.gateway.id()
+    }
+
+    #[getter]
+    fn pid(&self) -> Option<u32> {
+        self.gateway.pid()
+    }
+
+    #[getter]
+    fn returncode(&self) -> Option<i32> {
+        self.gateway.return_code()
+    }
+
+    #[getter]
+    fn end_reason(&self) -> Option<String> {
+        self.gateway.end_reason().map(ToString::to_string)
+    }
+
+    #[getter]
+    fn execmodel(&self) -> &'static str {
+        self.gateway.execmodel().name()
+    }
+
+    #[getter]
+    fn channel_count(&self) -> usize {
+        self.gateway.channel_count()
+    }
+
+    /// Executes source text; see `farexec.Gateway.remote_exec`.
+    fn execute<'py>(
+        &self,
+        py: Python<'py>,
+        source: String,
+        file: Option<String>,
+        line: u32,
+        call: Option<String>,
+        kwargs: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let home = self.home()?;
+        let kwargs = PyKwargs::new(kwargs, home);
+        let request = Request { source, file, line, call: call.as_deref(), kwargs: &kwargs };
+        let channel = self.gateway.execute(&request).map_err(|error| errors::execute(py, error))?;
+        home.channel(py, channel)
+    }
+
+    fn newchannel<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let channel = self.gateway.new_channel().map_err(|error| errors::gateway(py, error))?;
+        self.home()?.channel(py, channel)
+    }
+
+    fn hello<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let hello = self.gateway.hello();
+        let dict = PyDict::new(py);
+        dict.set_item("executable", hello.executable)?;
+        dict.set_item("version", hello.version)?;
+        dict.set_item("platform", hello.platform)?;
+        dict.set_item("cwd", hello.cwd)?;
+        dict.set_item("pid", self.gateway.pid())?;
+        dict.set_item("implementation", hello.implementation)?;
+        dict.set_item("worker", hello.worker)?;
+        Ok(dict)
+    }
+
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let status = waiting(py, None, |wait| self.gateway.remote_status(wait))?;
+        let status = status.map_err(|error| errors::gateway(py, error))?;
+        let dict = PyDict::new(py);
+        dict.set_item("channels", status.channels)?;
+        dict.set_item("executing", status.executing)?;
+        dict.set_item("queued", status.queued)?;
+        dict.set_item("execmodel", status.execmodel)?;
+        dict.set_item("cwd", status.cwd)?;
+        Ok(dict)
+    }
+
+    fn reconfigure(&self, py: Python<'_>, py2str_as_py3str: bool, py3str_as_py2str: bool) -> PyResult<()> {
+        self.gateway.reconfigure(py2str_as_py3str, py3str_as_py2str).map_err(|error| errors::gateway(py, error))
+    }
+
+    fn exit(&self) {
+        self.gateway.exit();
+    }
+
+    /// Waits until the gateway has ended. Returns whether it has.
+    #[pyo3(signature = (timeout=None))]
+    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        match waiting(py, timeout, |wait| self.gateway.wait(wait))? {
+            Ok(_) => Ok(true),
+            Err(WaitError::Timeout) => Ok(false),
+            Err(WaitError::Interrupted) => Err(errors::interrupted(py)),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The extension module `farexec._native`: thin classes over the crate `farexec`, for the package `farexec` to build on.
+//!
+//! Two rules hold everywhere here. The interpreter's lock is released before anything waits, and is never asked for while a lock of
+//! `farexec` is held. And whatever goes wrong becomes a Python exception ([`errors`]).
+
+mod callback;
+mod channel;
+mod decode;
+mod encode;
+mod errors;
+mod gateway;
+mod group;
+mod queue;
+mod serialize;
+mod waiting;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+#[pyo3(name = "_native")]
+fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<channel::PyChannel>()?;
+    module.add_class::<gateway::PyGateway>()?;
+    module.add_class::<group::PyGroup>()?;
+    module.add_class::<queue::PyReceiveQueue>()?;
+    module.add_function(wrap_pyfunction!(serialize::dumps, module)?)?;
+    module.add_function(wrap_pyfunction!(serialize::loads, module)?)?;
+    module.add_function(wrap_pyfunction!(group::parse_spec, module)?)?;
+    module.add("NO_ENDMARKER", callback::no_endmarker(module.py())?)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! `dumps` and `loads`: objects as bytes, in the dump format.
+
+use farexec::proto::encoding::{StringCoercion, dump};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::decode::{NoChannels, PyBuilder};
+use crate::encode::PyItem;
+use crate::errors;
+
+/// Returns `obj` as bytes, in the format that execnet stores data in (version 2).
+///
+/// Raises DumpError if a part of it is of a type that cannot be stored; channels cannot.
+#[pyfunction]
+pub(crate) fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = dump::dumps(&PyItem::new(obj, None)).map_err(|error| errors::dump_error(py, &error))?;
+    Ok(PyBytes::new(py, &bytes))
+}
+
+/// Returns the object that `dumps`, here or of execnet, has made bytes of.
+///
+/// `py2str_as_py3str`: whether `str` of Python 2 becomes `str` (decoded as latin-1) and not `bytes`. `py3str_as_py2str` is for Python 2
+/// and has no effect. Raises LoadError if the bytes are something else.
+#[pyfunction]
+#[pyo3(signature = (bytestring, py2str_as_py3str=false, py3str_as_py2str=false))]
+pub(crate) fn loads<'py>(
+    py: Python<'py>,
+    bytestring: &Bound<'py, PyBytes>,
+    py2str_as_py3str: bool,
+    py3str_as_py2str: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let _ = py3str_as_py2str;
+    let mut builder = PyBuilder::new(py, &NoChannels);
+    dump::loads(bytestring.as_bytes(), StringCoercion { py2str_as_py3str }, &mut builder)
+        .map_err(|error| builder.error(error))
+}

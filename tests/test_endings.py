@@ -1,0 +1,76 @@
+"""However a program ends, nothing of it stays behind: normal end, exception, signals, Ctrl-C."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import wait_until_gone
+
+WORK = """
+import farexec, sys
+group = farexec.Group(["popen"] * 3)
+pids = [gateway.pid for gateway in group]
+children = group.remote_exec("import subprocess; channel.send(subprocess.Popen(['sleep', '600']).pid)").receive_each()
+idle, blocked, busy = group
+waiting = blocked.remote_exec("channel.receive()")
+busy.remote_exec("channel.send(1)\\nwhile True: pass").receive()
+print(*pids, *children, flush=True)
+"""
+
+ENDINGS = {
+    "normal end": "",
+    "exit": "sys.exit(3)",
+    "exception": "raise RuntimeError('deliberate')",
+    "blocked": "waiting.receive()",
+    "blocked on a queue": "farexec.MultiChannel([waiting]).make_receive_queue().get()",
+    "blocked in waitclose": "waiting.waitclose()",
+}
+
+
+def start(ending):
+    program = subprocess.Popen(
+        [sys.executable, "-c", WORK + ENDINGS[ending]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    pids = [int(word) for word in program.stdout.readline().split()]
+    assert len(pids) == 6, program.stderr.read()
+    return program, pids
+
+
+@pytest.mark.parametrize(("ending", "status"), [("normal end", 0), ("exit", 3), ("exception", 1)])
+def test_a_program_that_ends_by_itself(ending, status):
+    program, pids = start(ending)
+    _, errors = program.communicate(timeout=20)
+    assert program.returncode == status
+    assert "deliberate" in errors if ending == "exception" else errors == ""
+    wait_until_gone(*pids)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_program_that_is_killed(number):
+    program, pids = start("blocked")
+    time.sleep(0.2)
+    program.send_signal(number)
+    program.communicate(timeout=20)
+    assert program.returncode == -number
+    wait_until_gone(*pids)
+
+
+@pytest.mark.parametrize("ending", ["blocked", "blocked on a queue", "blocked in waitclose"])
+def test_ctrl_c_interrupts_every_blocking_call(ending):
+    program, pids = start(ending)
+    time.sleep(0.3)
+    began = time.monotonic()
+    program.send_signal(signal.SIGINT)
+    _, errors = program.communicate(timeout=20)
+    assert "KeyboardInterrupt" in errors
+    assert errors.count("Traceback") == 1, "workers print no tracebacks of a Ctrl-C: " + errors
+    assert time.monotonic() - began < 8
+    wait_until_gone(*pids)
+
+
+def test_an_unused_import_starts_nothing_and_ends_at_once():
+    program = "import farexec, threading, os; assert threading.active_count() == 1; print(len(os.listdir('/proc/self/task')))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
+    assert (result.stdout, result.stderr, result.returncode) == ("1\n", "", 0)

@@ -1,0 +1,307 @@
+"""Gateways and groups as Python sees them: starting, executing, explaining, ending."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import is_running, wait_until_gone
+
+import farexec
+
+
+def test_group_is_a_container(group):
+    one = group.makegateway("popen//id=first")
+    two = group.makegateway()
+    assert (one.id, two.id) == ("first", "gw0")
+    assert len(group) == 2 and list(group) == [one, two]
+    assert group[0] is one and group["gw0"] is two and group[one] is one
+    assert one in group and "first" in group and "other" not in group
+    assert repr(group) == "<Group ['first', 'gw0']>"
+    with pytest.raises(KeyError):
+        group["other"]
+    with pytest.raises(IndexError):
+        group[2]
+    with pytest.raises(ValueError, match="first"):
+        group.makegateway("popen//id=first")
+
+
+def test_members_start_together():
+    began = time.monotonic()
+    farexec.Group(["popen"]).terminate(timeout=5)
+    one = time.monotonic() - began
+    began = time.monotonic()
+    with farexec.Group(["popen//python=sh -c 'sleep 1; exec %s \"$@\"' sh" % sys.executable] * 8) as group:
+        assert len(group) == 8
+        assert time.monotonic() - began < 4 + 8 * one
+
+
+@pytest.mark.parametrize(
+    ("spec", "part"),
+    [
+        ("popen//foo=1", "unknown key `foo`"),
+        ("popen//chdri=/tmp", "did you mean `chdir`"),
+        ("popen//id=1//id=2", "duplicate key: `id`"),
+        ("popen//_private=1", "unknown key `_private`"),
+        ("popen//nice=high", "is no whole number"),
+        ("", "empty part"),
+        ("popen//execmodel=other", "execmodel=other"),
+    ],
+)
+def test_a_bad_spec_is_refused_with_the_part_that_is_wrong(group, spec, part):
+    with pytest.raises(ValueError, match=part):
+        group.makegateway(spec)
+    assert len(group) == 0
+
+
+def test_xspec():
+    spec = farexec.XSpec("popen//python=python3//env:A=1//dont_write_bytecode")
+    assert (spec.popen, spec.python, spec.env, spec.dont_write_bytecode) == (True, "python3", {"A": "1"}, True)
+    assert spec.id is None and spec.anything is None
+    spec.id = "mine"
+    spec.chdir = "/tmp"
+    assert str(spec) == "popen//python=python3//env:A=1//dont_write_bytecode"
+    assert repr(spec) == "<XSpec 'popen//python=python3//env:A=1//dont_write_bytecode'>"
+    assert spec == farexec.XSpec(str(spec)) and hash(spec) == hash(farexec.XSpec(str(spec)))
+    assert spec != farexec.XSpec("popen")
+
+
+def test_a_spec_can_be_changed_before_it_is_used(group, tmp_path):
+    spec = farexec.XSpec("popen")
+    spec.id = "mine"
+    spec.chdir = str(tmp_path)
+    gateway = group.makegateway(spec)
+    assert gateway.id == "mine"
+    assert gateway.remote_exec("import os; channel.send(os.getcwd())").receive() == str(tmp_path)
+
+
+def test_missing_interpreter(group):
+    with pytest.raises(farexec.InterpreterNotFound, match="no interpreter `no-such-python`") as caught:
+        group.makegateway("popen//python=no-such-python")
+    assert isinstance(caught.value, farexec.StartError) and isinstance(caught.value, FileNotFoundError)
+
+
+def test_an_interpreter_that_is_none(group):
+    with pytest.raises(farexec.StartError, match="exited with status 3.*too old"):
+        group.makegateway("popen//python=sh -c 'echo too old >&2; exit 3'")
+
+
+def test_the_interpreter_is_this_one(gateway):
+    info = gateway._rinfo()
+    assert os.path.realpath(info.executable) == os.path.realpath(sys.executable)
+    assert info.version_info[:3] == sys.version_info[:3]
+    assert (info.platform, info.pid) == (sys.platform, gateway.pid)
+    assert info.worker == "pure"
+    gateway.remote_exec("import os; os.chdir('/')").waitclose()
+    assert gateway._rinfo().cwd == os.getcwd()
+    assert gateway._rinfo(update=True).cwd == "/"
+
+
+def test_remote_status_while_computing(gateway):
+    channel = gateway.remote_exec(
+        """
+        import time
+        channel.send(1)
+        until = time.time() + 3
+        while time.time() < until:
+            pass
+        """
+    )
+    channel.receive()
+    began = time.monotonic()
+    status = gateway.remote_status()
+    assert (status.numexecuting, status.numchannels, status.execmodel) == (1, 1, "thread")
+    assert time.monotonic() - began < 2
+
+
+def test_functions(gateway):
+    def add(channel, one, two=2):
+        channel.send(one + two)
+
+    assert gateway.remote_exec(add, one=40).receive() == 42
+
+
+def test_functions_that_would_not_work_alone_are_refused(gateway):
+    outer = 1
+
+    def closure(channel):
+        channel.send(outer)
+
+    def uses_global(channel):
+        channel.send(os.getpid())
+
+    def no_channel(other):
+        pass
+
+    with pytest.raises(ValueError, match="closure.* outer"):
+        gateway.remote_exec(closure)
+    with pytest.raises(ValueError, match="non-builtin globals.* os"):
+        gateway.remote_exec(uses_global)
+    with pytest.raises(ValueError, match="`channel`"):
+        gateway.remote_exec(no_channel)
+    with pytest.raises(ValueError, match="lambda"):
+        gateway.remote_exec(lambda channel: None)
+    with pytest.raises(TypeError, match="kwargs"):
+        gateway.remote_exec("pass", x=1)
+    with pytest.raises(TypeError, match="int"):
+        gateway.remote_exec(1)
+    with pytest.raises(farexec.DumpError, match="object"):
+        gateway.remote_exec(lambda_free, thing=object())
+
+
+def lambda_free(channel, thing):
+    channel.send(thing)
+
+
+def test_a_module_is_executed(gateway, tmp_path, monkeypatch):
+    (tmp_path / "sent_module.py").write_text("def f():\n    channel.send(__name__)\n\nif __name__ == '__channelexec__':\n    f()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import sent_module
+
+    assert gateway.remote_exec(sent_module).receive() == "__channelexec__"
+
+
+def test_print_reaches_our_standard_output():
+    """Workers' standard output and error were lost: print went to /dev/null."""
+    program = """
+import farexec
+with farexec.Group(["popen"]) as group:
+    group[0].remote_exec("import sys; print('to stdout'); print('to stderr', file=sys.stderr)").waitclose()
+    group[0].remote_exec("import os; os.system('echo from a child')").waitclose()
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout) == (0, "to stdout\nfrom a child\n")
+    assert "to stderr\n" in result.stderr
+
+
+def test_output_can_be_silenced():
+    program = """
+import farexec
+with farexec.Group(["popen//stdout=null//stderr=null"]) as group:
+    group[0].remote_exec("import sys; print('out'); print('err', file=sys.stderr)").waitclose()
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_the_coordinators_paths_stay_with_the_coordinator(group, monkeypatch, tmp_path):
+    """The coordinator's sys.path leaked into workers, which then imported what they should not."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    got = group.makegateway().remote_exec("import sys; channel.send(sys.path)").receive()
+    command = [sys.executable, "-c", "import sys; print(repr(sys.path))"]
+    assert repr(got) == subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+def test_environment_is_there_before_the_interpreter_starts(group):
+    """Variables were set by a second execution, too late for whatever reads them at the start."""
+    gateway = group.makegateway("popen//env:PYTHONHASHSEED=0//env:PYTHONOPTIMIZE=1")
+    source = "import sys; channel.send((sys.flags.hash_randomization, sys.flags.optimize))"
+    assert gateway.remote_exec(source).receive() == (0, 1)
+
+
+def test_a_death_is_explained(gateway):
+    """`os._exit(7)` in a worker gave nothing but "couldn't load message header"."""
+    channel = gateway.remote_exec("import os; os.write(2, b'famous last words\\n'); os._exit(7)")
+    with pytest.raises(EOFError, match=rf"worker gw0 \(pid {gateway.pid}\) exited with status 7.*\n.*famous last words"):
+        channel.receive()
+    assert gateway.returncode == 7
+    assert "status 7" in gateway.end_reason
+    assert not gateway.hasreceiver()
+    with pytest.raises(OSError, match="status 7"):
+        channel.send(1)
+    with pytest.raises(OSError, match="status 7"):
+        gateway.remote_exec("pass")
+    assert "not-receiving" in repr(gateway)
+
+
+def test_a_kill_is_told_once_to_everyone_within_a_second(group):
+    for _ in range(3):
+        group.makegateway()
+    channels = group.remote_exec("channel.receive()")
+    results = channels.make_receive_queue(endmarker="end")
+    seen = []
+    other = group[0].remote_exec("channel.receive()")
+    other.setcallback(seen.append, endmarker="end")
+    began = time.monotonic()
+    os.kill(group[0].pid, signal.SIGKILL)
+    assert results.get(timeout=5) == (channels[0], "end")
+    other.waitclose(timeout=5)
+    assert time.monotonic() - began < 1
+    assert seen == ["end"]
+    assert "SIGKILL" in group[0].end_reason and group[0].returncode == -9
+    group.terminate(timeout=5)
+    assert [results.get(timeout=5)[1] for _ in range(2)] == ["end", "end"]
+    assert results.empty()
+
+
+def test_pid_wait_and_returncode(gateway):
+    """A gateway's process could not be asked for, nor waited for."""
+    assert is_running(gateway.pid)
+    assert gateway.returncode is None
+    with pytest.raises(farexec.TimeoutError):
+        gateway.wait(timeout=0.05)
+    gateway.exit()
+    assert gateway.wait(timeout=10) == 0
+    gateway.join()
+    assert gateway.end_reason.endswith("ended as asked")
+
+
+def test_descriptors_are_given_back_and_not_inherited(group, open_descriptors):
+    group.makegateway().remote_exec("channel.send(1)").receive()
+    group.terminate(timeout=5)
+    time.sleep(0.3)
+    before = open_descriptors()
+    for _ in range(5):
+        group.makegateway()
+    source = "import os, subprocess; channel.send(subprocess.check_output(['ls', '/proc/self/fd']).split())"
+    inherited = group[0].remote_exec(source).receive()
+    assert len(inherited) <= 4, inherited
+    mine = subprocess.run(["ls", "/proc/self/fd"], capture_output=True, text=True, close_fds=False, timeout=60)
+    assert len(mine.stdout.split()) <= 4 + sum(os.get_inheritable(fd) for fd in range(3, 64) if os.path.exists(f"/proc/self/fd/{fd}"))
+    group.terminate(timeout=5)
+    deadline = time.monotonic() + 5
+    while open_descriptors() - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not open_descriptors() - before
+
+
+def test_terminate_has_one_deadline_for_all():
+    """Each gateway had its own time, one after the other; and what ignored the signals stayed."""
+    group = farexec.Group(["popen"] * 4)
+    channels = group.remote_exec(
+        """
+        import signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        channel.send(1)
+        while True:
+            time.sleep(1)
+        """
+    )
+    channels.receive_each()
+    pids = [gateway.pid for gateway in group]
+    began = time.monotonic()
+    group.terminate(timeout=0.5)
+    assert time.monotonic() - began < 2.5
+    assert len(group) == 0
+    wait_until_gone(*pids)
+
+
+def test_dumps_and_loads():
+    data = {"a": [1, (2.5, None)], b"b": {True}, "c": 2**70}
+    assert farexec.loads(farexec.dumps(data)) == data
+    assert farexec.dumps([1]) == b"\x02K\x00\x00\x00\x01F\x00\x00\x00\x00F\x00\x00\x00\x01PQ"
+    assert farexec.loads(b"\x02M\x00\x00\x00\x01\xe9Q") == b"\xe9"
+    assert farexec.loads(b"\x02M\x00\x00\x00\x01\xe9Q", py2str_as_py3str=True) == "é"
+    with pytest.raises(farexec.DumpError, match=r"\[0\]"):
+        farexec.dumps([object()])
+    for bad in (b"", b"\x01LQ", b"\x02", b"\x02N\xff\xff\xff\x7f", b"\x02LQx", b"\x02?Q", b"\x02J" + b"K\x00\x00\x00\x00LPQ"):
+        with pytest.raises(farexec.LoadError):
+            farexec.loads(bad)
+
+
+def test_exported_names():
+    assert sorted(farexec.__all__) == sorted(name for name in farexec.__all__ if hasattr(farexec, name))
+    assert farexec.__version__

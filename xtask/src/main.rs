@@ -1,0 +1,146 @@
+//! What developers run: `cargo xtask test` builds everything and runs every check and test there is.
+//!
+//! Each step is a plain command that is printed before it runs, so that it can be repeated by hand.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Builds and checks farexec")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Builds everything and runs every check and test
+    Test {
+        /// Only the steps whose name has this in it
+        #[arg(long)]
+        only: Option<String>,
+        /// Seconds that each fuzz target runs; 0 skips fuzzing, which needs cargo-fuzz
+        #[arg(long, default_value_t = 0)]
+        fuzz: u32,
+    },
+    /// Builds the Python package and installs it, with what its tests need, into an environment under target/
+    Env,
+}
+
+/// What the tests of the Python package need.
+const TEST_REQUIREMENTS: [&str; 6] = ["maturin>=1.9,<2", "pytest>=8", "pytest-timeout", "hypothesis", "ruff", "mypy"];
+
+const FUZZ_TARGETS: &str = "fuzz/fuzz_targets";
+
+fn main() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    std::env::set_current_dir(root)?;
+    match Arguments::parse().task {
+        Task::Test { only, fuzz } => test(only.as_deref(), fuzz),
+        Task::Env => environment().map(drop),
+    }
+}
+
+fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
+    let began = Instant::now();
+    let mut steps: Vec<(&str, Box<dyn Fn() -> Result<()>>)> = vec![
+        ("rustfmt", Box::new(|| cargo(&["fmt", "--all", "--check"]))),
+        (
+            "clippy",
+            Box::new(|| cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"])),
+        ),
+        ("rust tests", Box::new(|| cargo(&["test", "--workspace", "--all-features"]))),
+        ("rust examples", Box::new(examples)),
+        ("rustdoc", Box::new(|| run(Command::new("cargo").args(["doc", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings")))),
+        ("python package", Box::new(|| environment().map(drop))),
+        ("ruff", Box::new(|| python(&["-m", "ruff", "check", "."]))),
+        ("mypy", Box::new(|| python(&["-m", "mypy"]))),
+        ("stubtest", Box::new(|| python(&["-m", "mypy.stubtest", "farexec._native"]))),
+        ("python tests", Box::new(|| python(&["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]))),
+        ("python doctests", Box::new(|| python(&["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/doctests.py"]))),
+        ("bench", Box::new(|| python(&["bench/run.py", "--quick"]))),
+    ];
+    if fuzz > 0 {
+        steps.push(("fuzz", Box::new(move || fuzz_all(fuzz))));
+    }
+    for (name, step) in steps {
+        if only.is_some_and(|only| !name.contains(only)) {
+            continue;
+        }
+        say(&format!("== {name}"));
+        step().with_context(|| format!("the step `{name}` failed"))?;
+    }
+    say(&format!("== all steps passed in {} seconds", began.elapsed().as_secs()));
+    Ok(())
+}
+
+fn examples() -> Result<()> {
+    let mut names: Vec<String> = std::fs::read_dir("examples")?
+        .filter_map(|entry| entry.ok()?.path().file_name()?.to_str()?.strip_suffix(".rs").map(str::to_owned))
+        .collect();
+    names.sort();
+    for name in names {
+        cargo(&["run", "--quiet", "-p", "farexec", "--example", &name])?;
+    }
+    Ok(())
+}
+
+/// The interpreter of an environment that has the package and what its tests need.
+fn environment() -> Result<PathBuf> {
+    let folder = Path::new("target/venv");
+    let interpreter = folder.join("bin/python");
+    if !interpreter.exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
+    }
+    let pip = |arguments: &[&str]| {
+        run(Command::new(&interpreter).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(arguments))
+    };
+    pip(&TEST_REQUIREMENTS)?;
+    pip(&["--no-build-isolation", "--force-reinstall", "--no-deps", "."])?;
+    Ok(interpreter)
+}
+
+fn python(arguments: &[&str]) -> Result<()> {
+    run(Command::new("target/venv/bin/python").args(arguments))
+}
+
+fn fuzz_all(seconds: u32) -> Result<()> {
+    let mut targets: Vec<String> = std::fs::read_dir(FUZZ_TARGETS)?
+        .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
+        .collect();
+    targets.sort();
+    if targets.is_empty() {
+        bail!("no fuzz targets in {FUZZ_TARGETS}");
+    }
+    for target in targets {
+        let limit = format!("-max_total_time={seconds}");
+        run(Command::new("cargo")
+            .args(["fuzz", "run", "-s", "none", &target, "--", &limit, "-rss_limit_mb=4096"])
+            .env("RUSTC_BOOTSTRAP", "1"))?;
+    }
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    run(Command::new("cargo").args(arguments))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+    let shown = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    say(&format!("$ {shown}"));
+    let status = command.status().with_context(|| format!("could not run `{shown}`"))?;
+    if !status.success() {
+        bail!("`{shown}` failed: {status}");
+    }
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "telling what it does is half of this program")]
+fn say(line: &str) {
+    println!("{line}");
+}
