@@ -43,12 +43,12 @@ STANDBY = 0.005  # seconds without a reader after which the background thread re
 GRACE, GRACE_CUT_OFF = 5.0, 0.5  # seconds until running executions are interrupted
 LAST_GRACE, LAST_GRACE_CUT_OFF = 10.0, 1.0  # further seconds until the process exits regardless
 READ_SIZE = 1 << 16  # bytes asked for at once: what a pipe holds unless told otherwise
+LARGE_READ = (1 << 20) + READ_SIZE  # bytes taken in advance, and asked for at once, for a payload larger than a read
+JOIN_LIMIT = 1 << 16  # payloads up to this are copied behind their header, larger ones are written from where they are
+HIGH_DESCRIPTOR = 200  # where the protocol's descriptors go, out of the way of user code
 HEADER = Struct("<BBII")  # kind, flags, channel, length
 LENGTH = Struct("<I").unpack_from
 INT_FRAME = Struct("<BBIIBiB").pack  # an ITEM with a small int in the message encoding, whole
-LARGE_READ = 1 << 20  # bytes asked for at once, and taken in advance, for a payload larger than a read
-JOIN_LIMIT = 1 << 16  # payloads up to this are copied behind their header, larger ones are written from where they are
-HIGH_DESCRIPTOR = 200  # where the protocol's descriptors go, out of the way of user code
 PY2 = sys.version_info[0] == 2
 PYPY = "__pypy__" in sys.builtin_module_names
 READS_MESSAGE = sys.version_info >= (3, 4)
@@ -1222,8 +1222,8 @@ class LargePayload(object):
         self.missing = length - len(begun)
         self._room = min(length, LARGE_READ)  # in the last chunk
         self._filled = len(begun)  # of the last chunk
-        if self._room != length or spare is None:  # a fresh megabyte costs as much as filling it
-            spare = bytearray(self._room if self._room < length else LARGE_READ)
+        if spare is None:
+            spare = bytearray(LARGE_READ)
         spare[: self._filled] = begun
         self._chunks = [spare]
 
@@ -1406,7 +1406,7 @@ def decode(payload, config, gateway):
     try:
         item = load_message(payload)
         if type(payload) is memoryview:
-            gateway._spare = payload.obj
+            gateway._spare = payload.obj  # fresh memory costs as much as filling it
         return item
     except Exception:
         problem = sys.exc_info()[1]
