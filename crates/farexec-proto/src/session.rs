@@ -201,18 +201,19 @@ impl<C> Session<C> {
 
     /// Makes a channel of this side's. Its frame (OPEN, or the EXECUTE that the caller writes) is to be sent before anything else on it.
     pub fn open(&mut self, attach: impl FnOnce(ChannelId) -> C) -> (ChannelId, &C) {
-        loop {
+        let id = loop {
             let id = ChannelId::new(self.next_channel);
             // The sequence starts again after two thousand million channels, among them perhaps some still open.
             self.next_channel = match self.next_channel.checked_add(2) {
                 Some(next) if next <= i32::MAX as u32 => next,
                 _ => 2 - self.next_channel % 2,
             };
-            if let Entry::Vacant(vacant) = self.channels.entry(id) {
-                let channel = vacant.insert(Channel { state: State::Open, attached: attach(id) });
-                return (id, &channel.attached);
+            if !self.channels.contains_key(&id) {
+                break id;
             }
-        }
+        };
+        let channel = Channel { state: State::Open, attached: attach(id) };
+        (id, &self.channels.entry(id).or_insert(channel).attached)
     }
 
     /// This side sends no more on the channel: appends what tells the peer.

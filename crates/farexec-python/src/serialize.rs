@@ -32,5 +32,5 @@ pub(crate) fn loads<'py>(
     let _ = py3str_as_py2str;
     let mut builder = PyBuilder::new(py, &NoChannels);
     dump::loads(bytestring.as_bytes(), StringCoercion { py2str_as_py3str }, &mut builder)
-        .map_err(|error| builder.error(error))
+        .map_err(|error| errors::load_error(py, &error))
 }

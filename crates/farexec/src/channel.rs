@@ -25,13 +25,14 @@ use crate::wait::{Wait, WaitError};
 #[derive(Clone)]
 pub struct Channel(Arc<Handle>);
 
-struct Handle {
+/// What the clones of a channel share: there is one at a time for each inbox.
+pub(crate) struct Handle {
     inbox: Arc<Inbox>,
     gateway: Gateway,
 }
 
 /// Why an item was not sent.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
     /// It is of a type that cannot be sent, or a part of it is.
@@ -54,7 +55,7 @@ pub enum SendError {
 }
 
 /// Why nothing was received.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReceiveError {
     /// No more items will come.
@@ -83,8 +84,15 @@ thread_local! {
 const KEPT_CAPACITY: usize = 1 << 20;
 
 impl Channel {
+    /// The channel whose items arrive in `inbox`.
     pub(crate) fn new(inbox: Arc<Inbox>, gateway: Gateway) -> Self {
-        Self(Arc::new(Handle { inbox, gateway }))
+        let mut state = inbox.state();
+        if let Some(handle) = state.handle.upgrade() {
+            return Self(handle);
+        }
+        let handle = Arc::new(Handle { inbox: Arc::clone(&inbox), gateway });
+        state.handle = Arc::downgrade(&handle);
+        Self(handle)
     }
 
     /// The number of the channel, the same at both ends.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use farexec_proto::control::{Hello, Status, Terminate};
 use farexec_proto::encoding::{EncodeError, StringCoercion, encode_item};
-use farexec_proto::frame::{Kind, PayloadTooLong};
+use farexec_proto::frame::Kind;
 use farexec_proto::handshake::PROTOCOL_VERSION;
 use farexec_proto::{ChannelId, Encoding, frame};
 

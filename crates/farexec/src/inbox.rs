@@ -3,8 +3,8 @@
 //! [`crate::link`] fills inboxes; [`crate::channel`] empties them. An inbox knows nothing of gateways.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::Thread;
 
 use farexec_proto::encoding::StringCoercion;
@@ -12,12 +12,12 @@ use farexec_proto::{ChannelId, Encoding};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::callback::Callback;
+use crate::channel::Handle;
 use crate::end::{ChannelEnd, RemoteError};
 use crate::payload::Payload;
 use crate::receive_queue::Feed;
 
 /// One channel's side of a gateway: shared between the session, which fills it, and the handles, which empty it.
-#[derive(Debug)]
 pub(crate) struct Inbox {
     pub(crate) id: ChannelId,
     py2str_as_py3str: AtomicBool,
@@ -26,7 +26,6 @@ pub(crate) struct Inbox {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
 pub(crate) struct State {
     /// What arrived and was not taken.
     pub(crate) items: VecDeque<Payload>,
@@ -39,6 +38,8 @@ pub(crate) struct State {
     /// Whether the end of items has reached whoever takes the items.
     pub(crate) drained: bool,
     pub(crate) sink: Sink,
+    /// The handle, as long as somebody has it.
+    pub(crate) handle: Weak<Handle>,
     /// Threads that wait for this channel while another reads.
     pub(crate) parked: Vec<Thread>,
 }
@@ -70,6 +71,7 @@ impl Inbox {
             error: None,
             drained: false,
             sink: Sink::Receive,
+            handle: Weak::new(),
             parked: Vec::new(),
         };
         let py2str_as_py3str = AtomicBool::new(coercion.py2str_as_py3str);

@@ -32,6 +32,7 @@ use farexec_proto::{ChannelId, Encoding, frame};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::end::{Cause, ChannelEnd, EndReason, RemoteError};
+use crate::error::ExecError;
 use crate::inbox::Inbox;
 use crate::limits::{EXIT_AFTER_EOF, READ_CHUNK, READS_PER_TURN};
 use crate::outbox::Outbox;
@@ -520,7 +521,7 @@ impl Link {
         }
         let mut out = Vec::new();
         let written = frame::write_with(&mut out, Kind::Terminate, ChannelId::GATEWAY, |out| {
-            farexec_proto::serde::encode(&terminate, out).map_err(|error| error.to_string())
+            farexec_proto::serde::encode(&terminate, out).map_err(ExecError::from)
         });
         if written.is_ok() {
             // A worker that cannot be told is gone.

@@ -37,7 +37,7 @@ impl Payload {
     ///
     /// # Errors
     /// [`DecodeError`] if the bytes are no item, or `builder` refuses a part of it.
-    pub fn build<B: Build>(&self, builder: &mut B) -> Result<B::Object, DecodeError> {
+    pub fn build<'p, B: Build<'p>>(&'p self, builder: &mut B) -> Result<B::Object, DecodeError> {
         decode(self.encoding, &self.bytes, self.coercion, builder)
     }
 

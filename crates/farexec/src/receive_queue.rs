@@ -58,6 +58,8 @@ struct State {
 pub(crate) struct Feed {
     shared: Arc<Shared>,
     index: usize,
+    /// Whether the end of the channel goes into the queue.
+    ends: bool,
 }
 
 /// A channel whose items somebody takes already: another queue, or a callback.
@@ -70,6 +72,10 @@ impl Feed {
         let mut state = self.shared.state.lock();
         if let Delivery::End(_) = delivery {
             state.ended += 1;
+            if !self.ends {
+                state.parked.iter().for_each(Thread::unpark);
+                return;
+            }
         }
         state.deliveries.push_back((self.index, delivery));
         if let Some(thread) = state.parked.first() {
@@ -88,11 +94,15 @@ impl ReceiveQueue {
     /// # Errors
     /// [`AlreadyTaken`] if the items of one of them go elsewhere; then none of them was touched before it.
     pub fn new(channels: Vec<Channel>) -> Result<Self, AlreadyTaken> {
-        let shared = Arc::new(Shared::default());
-        for (index, channel) in channels.iter().enumerate() {
-            channel.redirect(Sink::Queue(Feed { shared: Arc::clone(&shared), index }))?;
-        }
-        Ok(Self { shared, channels: Arc::new(channels) })
+        Self::make(channels, true)
+    }
+
+    /// As [`new`](Self::new), without the ends of channels.
+    ///
+    /// # Errors
+    /// [`AlreadyTaken`]
+    pub fn without_ends(channels: Vec<Channel>) -> Result<Self, AlreadyTaken> {
+        Self::make(channels, false)
     }
 
     /// The next event, as long as one can still come; `None` when every channel has ended and nothing is left.
@@ -138,6 +148,14 @@ impl ReceiveQueue {
     #[must_use]
     pub fn channels(&self) -> &[Channel] {
         &self.channels
+    }
+
+    fn make(channels: Vec<Channel>, ends: bool) -> Result<Self, AlreadyTaken> {
+        let shared = Arc::new(Shared::default());
+        for (index, channel) in channels.iter().enumerate() {
+            channel.redirect(Sink::Queue(Feed { shared: Arc::clone(&shared), index, ends }))?;
+        }
+        Ok(Self { shared, channels: Arc::new(channels) })
     }
 
     fn event(&self, (index, delivery): (usize, Delivery)) -> QueueEvent {

@@ -190,6 +190,11 @@ impl Spec {
         &self.text
     }
 
+    /// Sets the interpreter: a command and its arguments.
+    pub fn set_python<'a>(&mut self, words: impl IntoIterator<Item = &'a str>) {
+        self.python = Some(shell_words::join(words));
+    }
+
     fn set(&mut self, key: &str, value: Option<&str>) -> Result<(), SpecError> {
         let text = value.unwrap_or_default();
         let bad = |reason: &str| SpecError::BadValue {

@@ -18,7 +18,7 @@ use crate::limits::INTERRUPT_CHECK;
 #[derive(Clone, Copy, Default)]
 pub struct Wait<'a> {
     deadline: Option<Instant>,
-    interrupted: Option<&'a dyn Fn() -> bool>,
+    interrupted: Option<&'a (dyn Fn() -> bool + Sync)>,
 }
 
 /// Why a wait ended without what it waited for.
@@ -48,7 +48,7 @@ impl<'a> Wait<'a> {
 
     /// For as long as `interrupted` says no. It is asked whenever a signal came, and several times a second.
     #[must_use]
-    pub fn unless(self, interrupted: &'a dyn Fn() -> bool) -> Self {
+    pub fn unless(self, interrupted: &'a (dyn Fn() -> bool + Sync)) -> Self {
         Self { interrupted: Some(interrupted), ..self }
     }
 

@@ -6,7 +6,7 @@ mod poller;
 #[cfg(unix)]
 mod unix;
 
-pub(crate) use poller::{Interest, Poller, Readiness};
+pub(crate) use poller::{Interest, Poller};
 #[cfg(unix)]
 pub(crate) use unix::*;
 

@@ -1,0 +1,224 @@
+//! Python objects as something to encode: they tell the writer of either encoding what they are, straight from the interpreter's own
+//! structures.
+//!
+//! Exact types only: an object of a subclass would arrive as something else than it was.
+
+use farexec::proto::encoding::{Emit, Encode, EncodeError, EncodeErrorKind, Segment};
+use farexec::Kwargs;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{
+    PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyIterator, PyList, PySet, PyString, PyTuple,
+};
+use pyo3::Borrowed;
+
+use crate::channel::{Home, PyChannel};
+
+/// A Python object that is to be sent on a channel of `home`, or stored if there is none.
+pub(crate) struct PyItem<'a, 'py> {
+    object: &'a Bound<'py, PyAny>,
+    home: Option<&'a Home>,
+}
+
+impl<'a, 'py> PyItem<'a, 'py> {
+    pub(crate) fn new(object: &'a Bound<'py, PyAny>, home: Option<&'a Home>) -> Self {
+        Self { object, home }
+    }
+}
+
+impl Encode for PyItem<'_, '_> {
+    #[inline]
+    fn encode<E: Emit>(&self, emit: &mut E) -> Result<(), EncodeError> {
+        Walk { home: self.home }.object(self.object.as_borrowed(), emit)
+    }
+}
+
+/// The keyword arguments of an execution.
+pub(crate) struct PyKwargs<'a, 'py> {
+    kwargs: &'a Bound<'py, PyDict>,
+    home: &'a Home,
+}
+
+impl<'a, 'py> PyKwargs<'a, 'py> {
+    pub(crate) fn new(kwargs: &'a Bound<'py, PyDict>, home: &'a Home) -> Self {
+        Self { kwargs, home }
+    }
+}
+
+impl Kwargs for PyKwargs<'_, '_> {
+    fn encode_kwargs<E: Emit>(&self, emit: &mut E) -> Result<(), EncodeError> {
+        Walk { home: Some(self.home) }.dict(self.kwargs.as_borrowed(), emit)
+    }
+}
+
+struct Walk<'a> {
+    home: Option<&'a Home>,
+}
+
+type Object<'a, 'py> = Borrowed<'a, 'py, PyAny>;
+
+impl Walk<'_> {
+    #[inline]
+    fn object<E: Emit>(&self, object: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
+        if object.is_exact_instance_of::<PyInt>() {
+            int(object, emit)
+        } else if let Ok(text) = object.cast_exact::<PyString>() {
+            match text.to_str() {
+                Ok(text) => emit.str(text),
+                Err(_) => Err(EncodeErrorKind::Surrogates.into()),
+            }
+        } else if let Ok(float) = object.cast_exact::<PyFloat>() {
+            emit.float(float.value())
+        } else if object.is_none() {
+            emit.none()
+        } else if let Ok(value) = object.cast_exact::<PyBool>() {
+            emit.bool(value.is_true())
+        } else if let Ok(list) = object.cast_exact::<PyList>() {
+            self.list(list, emit)
+        } else if let Ok(dict) = object.cast_exact::<PyDict>() {
+            self.dict(dict, emit)
+        } else if let Ok(tuple) = object.cast_exact::<PyTuple>() {
+            self.tuple(tuple, emit)
+        } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+            emit.bytes(bytes.as_bytes())
+        } else {
+            self.rare(object, emit)
+        }
+    }
+
+    #[cold]
+    fn rare<E: Emit>(&self, object: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
+        if let Ok(set) = object.cast_exact::<PySet>() {
+            let len = set.len();
+            emit.begin_set(len)?;
+            self.elements(object, emit)?;
+            emit.end_set(len)
+        } else if let Ok(set) = object.cast_exact::<PyFrozenSet>() {
+            let len = set.len();
+            emit.begin_frozen_set(len)?;
+            self.elements(object, emit)?;
+            emit.end_frozen_set(len)
+        } else if let Ok(complex) = object.cast_exact::<PyComplex>() {
+            emit.complex(complex.real(), complex.imag())
+        } else if let Ok(channel) = object.cast_exact::<PyChannel>() {
+            match self.home {
+                Some(home) if channel.get().home.gateway == home.gateway => emit.channel(channel.get().channel.id()),
+                Some(_) => Err(EncodeError::custom("a channel of another gateway, which the far end cannot reach")),
+                None => Err(EncodeError::unsupported("farexec.Channel")),
+            }
+        } else {
+            Err(EncodeError::unsupported(type_name(object)))
+        }
+    }
+
+    #[inline]
+    fn list<E: Emit>(&self, list: Borrowed<'_, '_, PyList>, emit: &mut E) -> Result<(), EncodeError> {
+        let len = list.len();
+        emit.begin_list(len)?;
+        for index in 0..len {
+            emit.list_index(index)?;
+            let item = list_item(list, index)?;
+            self.object(item, emit).map_err(|error| error.at_index(index))?;
+            emit.list_item()?;
+        }
+        emit.end_list(len)
+    }
+
+    #[inline]
+    fn tuple<E: Emit>(&self, tuple: Borrowed<'_, '_, PyTuple>, emit: &mut E) -> Result<(), EncodeError> {
+        let len = tuple.len();
+        emit.begin_tuple(len)?;
+        for index in 0..len {
+            let item = tuple.get_borrowed_item(index).map_err(EncodeError::custom)?;
+            self.object(item, emit).map_err(|error| error.at_index(index))?;
+        }
+        emit.end_tuple(len)
+    }
+
+    #[inline]
+    fn dict<E: Emit>(&self, dict: Borrowed<'_, '_, PyDict>, emit: &mut E) -> Result<(), EncodeError> {
+        let len = dict.len();
+        emit.begin_dict(len)?;
+        each_entry(dict, |key, value| {
+            self.object(key, emit).map_err(|error| error.within(Segment::Key))?;
+            self.object(value, emit).map_err(|error| error.at_key(shown(key)))?;
+            emit.dict_entry()
+        })?;
+        emit.end_dict(len)
+    }
+
+    fn elements<E: Emit>(&self, set: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
+        for item in PyIterator::from_object(&set).map_err(EncodeError::custom)? {
+            let item = item.map_err(EncodeError::custom)?;
+            self.object(item.as_borrowed(), emit).map_err(|error| error.within(Segment::Element))?;
+        }
+        Ok(())
+    }
+}
+
+#[inline]
+fn int<E: Emit>(object: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
+    let mut overflow = 0;
+    // SAFETY: `object` is an exact int, for which this neither fails nor runs any code.
+    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(object.as_ptr(), &raw mut overflow) };
+    if overflow == 0 { emit.int(value) } else { big_int(object, emit) }
+}
+
+#[cold]
+fn big_int<E: Emit>(object: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
+    let bytes = || -> PyResult<Bound<'_, PyAny>> {
+        let bits: usize = object.call_method0("bit_length")?.extract()?;
+        let signed = [("signed", true)];
+        let signed = pyo3::types::IntoPyDict::into_py_dict(signed, object.py())?;
+        object.call_method("to_bytes", (bits / 8 + 1, "little"), Some(&signed))
+    };
+    let bytes = bytes().map_err(EncodeError::custom)?;
+    let bytes = bytes.cast_exact::<PyBytes>().map_err(EncodeError::custom)?;
+    emit.big_int(bytes.as_bytes())
+}
+
+/// The item of a list, borrowed: a reference less to count for each of many.
+#[inline]
+fn list_item<'a, 'py>(list: Borrowed<'a, 'py, PyList>, index: usize) -> Result<Object<'a, 'py>, EncodeError> {
+    let wanted = isize::try_from(index).map_err(EncodeError::custom)?;
+    // SAFETY: `list` is a list. The item stays alive as long as the list is not changed; nothing changes it, since the interpreter is
+    // held from here on until the item is encoded, and encoding exact builtin types runs no code of anybody's.
+    unsafe {
+        let item = ffi::PyList_GetItem(list.as_ptr(), wanted);
+        Object::from_ptr_or_opt(list.py(), item)
+    }
+    .ok_or_else(|| EncodeError::custom("the list was changed while it was encoded"))
+}
+
+/// Calls `entry` with each key and value, borrowed.
+#[inline]
+fn each_entry<'a, 'py>(
+    dict: Borrowed<'a, 'py, PyDict>,
+    mut entry: impl FnMut(Object<'a, 'py>, Object<'a, 'py>) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    let (mut position, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: `dict` is a dict, and nothing changes it meanwhile, for the reason that `list_item` gives; so what is borrowed
+    // stays alive until the next round.
+    unsafe {
+        while ffi::PyDict_Next(dict.as_ptr(), &raw mut position, &raw mut key, &raw mut value) != 0 {
+            entry(Object::from_ptr(dict.py(), key), Object::from_ptr(dict.py(), value))?;
+        }
+    }
+    Ok(())
+}
+
+/// A key as Python prints it, for an error's path.
+#[cold]
+fn shown(key: Object<'_, '_>) -> String {
+    const LONGEST: usize = 80;
+    let text = key.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string_lossy().into_owned());
+    if text.chars().count() <= LONGEST { text } else { text.chars().take(LONGEST).chain("...".chars()).collect() }
+}
+
+#[cold]
+fn type_name(object: Object<'_, '_>) -> String {
+    match object.get_type().fully_qualified_name() {
+        Ok(name) => name.to_string_lossy().into_owned(),
+        Err(_) => "?".to_owned(),
+    }
+}
