@@ -191,30 +191,28 @@ impl Group {
         wait: &Wait<'_>,
         sweep: bool,
     ) -> Result<Vec<(Gateway, Termination)>, WaitError> {
-        let gateways = self.gateways();
-        for gateway in &gateways {
-            gateway.begin_termination(sweep);
+        let ended = end(self.gateways(), wait, sweep)?;
+        for (gateway, _) in &ended {
+            self.remove(gateway);
         }
-        let mut ended = Vec::with_capacity(gateways.len());
-        let mut late = Vec::new();
-        for gateway in gateways {
-            match gateway.wait(wait) {
-                Err(WaitError::Interrupted) => return Err(WaitError::Interrupted),
-                Err(WaitError::Timeout) => {
-                    gateway.begin_kill();
-                    late.push(gateway);
-                }
-                Ok(_) => ended.push(gateway),
-            }
-        }
-        let mut results = Vec::with_capacity(ended.len() + late.len());
-        for gateway in ended.into_iter().chain(late) {
-            let termination = gateway.termination();
-            self.remove(&gateway);
-            results.push((gateway, termination));
-        }
-        Ok(results)
+        Ok(ended)
     }
+}
+
+/// Ends gateways: asks all, waits for all until one deadline, kills what is left.
+fn end(gateways: Vec<Gateway>, wait: &Wait<'_>, sweep: bool) -> Result<Vec<(Gateway, Termination)>, WaitError> {
+    for gateway in &gateways {
+        gateway.begin_termination(sweep);
+    }
+    for gateway in &gateways {
+        match gateway.wait(wait) {
+            Ok(_) => {}
+            Err(WaitError::Timeout) => gateway.begin_kill(),
+            Err(WaitError::Interrupted) => return Err(WaitError::Interrupted),
+        }
+    }
+    // All that are to be killed are dying at the same time by now.
+    Ok(gateways.into_iter().map(|gateway| (gateway.clone(), gateway.termination())).collect())
 }
 
 impl Members {
@@ -235,13 +233,8 @@ impl Members {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let group = Group(Arc::new(Self {
-            members: Mutex::new(std::mem::take(&mut *self.members.lock())),
-            execmodel: Mutex::default(),
-        }));
-        if !group.is_empty()
-            && let Err(error) = group.terminate(DROP_TIMEOUT)
-        {
+        let gateways = std::mem::take(&mut self.members.get_mut().gateways);
+        if let Err(error) = end(gateways, &Wait::at_most(DROP_TIMEOUT), true) {
             tracing::warn!(%error, "workers of a dropped group may go on");
         }
     }

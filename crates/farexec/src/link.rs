@@ -35,7 +35,7 @@ use crate::end::{Cause, ChannelEnd, EndReason, RemoteError};
 use crate::error::ExecError;
 use crate::inbox::Inbox;
 use crate::limits::{EXIT_AFTER_EOF, READ_CHUNK, READS_PER_TURN};
-use crate::outbox::Outbox;
+use crate::outbox::{Broken, Outbox};
 use crate::reactor::{Reactor, Source, Standby};
 use crate::supervisor::Supervisor;
 use crate::sys::{self, Interest, Transfer, Waker, Woken};
@@ -426,7 +426,8 @@ impl Link {
         };
         drop(session);
         if !replies.is_empty() {
-            self.outbox.send(&replies, &self.reactor);
+            // A peer that cannot be answered is gone, and whoever reads will see it.
+            let _ = self.outbox.send(&replies, &self.reactor);
         }
         if let Some(why) = broken {
             self.give_up(Cause::Protocol(why));
@@ -457,7 +458,17 @@ impl Link {
         if let Some(end) = self.end.get() {
             return Err(SendFailure::Ended(end.clone()));
         }
-        Ok(self.outbox.send(frames, &self.reactor))
+        self.outbox.send(frames, &self.reactor).map_err(|Broken| match self.end.get() {
+            Some(end) => SendFailure::Ended(end.clone()),
+            None => SendFailure::Ended(self.broken()),
+        })
+    }
+
+    /// The reason as far as it can be told before the reader has found out.
+    fn broken(&self) -> EndReason {
+        let pid = self.supervisor.as_ref().map(|supervisor| supervisor.pid());
+        let why = "it takes nothing any more; why is being found out".to_owned();
+        EndReason::new(&self.id, pid, Cause::ConnectionLost(why), Vec::new())
     }
 
     /// Waits until the worker has taken enough of what is queued for it.

@@ -37,6 +37,10 @@ struct Queue {
     output: Option<Arc<OwnedFd>>,
 }
 
+/// The other end takes nothing any more. Why is found out by who reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Broken;
+
 impl Outbox {
     pub(crate) fn new(output: OwnedFd) -> io::Result<Self> {
         sys::set_nonblocking(&output)?;
@@ -58,13 +62,11 @@ impl Outbox {
     }
 
     /// Writes frames, or queues them. Returns whether more than [`SEND_HIGH_WATER`] is queued now.
-    ///
-    /// What is sent to a peer that is gone is dropped: why it is gone is found out by who reads.
     #[inline]
-    pub(crate) fn send(&self, frames: &[u8], reactor: &Reactor) -> bool {
+    pub(crate) fn send(&self, frames: &[u8], reactor: &Reactor) -> Result<bool, Broken> {
         let mut queue = self.queue.lock();
         if queue.broken {
-            return false;
+            return Err(Broken);
         }
         let mut rest = frames;
         if queue.blocks.is_empty() {
@@ -72,15 +74,15 @@ impl Outbox {
                 match queue.write(rest) {
                     Some(0) => break,
                     Some(count) => rest = &rest[count..],
-                    None => return false,
+                    None => return Err(Broken),
                 }
             }
             if rest.is_empty() {
-                return false;
+                return Ok(false);
             }
         }
         queue.append(rest);
-        self.settle(&mut queue, reactor)
+        Ok(self.settle(&mut queue, reactor))
     }
 
     pub(crate) fn is_above_high_water(&self) -> bool {
