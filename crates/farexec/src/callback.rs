@@ -61,6 +61,10 @@ impl Callback {
         }
         if is_end {
             inbox.set_drained();
+            // Who waits for that may be reading, and what it waits for does not arrive from the far end.
+            if let Some(link) = self.link.upgrade() {
+                link.nudge();
+            }
         }
     }
 }

@@ -206,6 +206,7 @@ impl Link {
 
     /// A channel feeds a callback or a queue from now on.
     pub(crate) fn consumer_added(self: &Arc<Self>) {
+        self.nudge();
         self.hand_back();
     }
 

@@ -1,0 +1,85 @@
+//! The reading side's face: [`Build`], what makes objects of what the readers find.
+
+use std::fmt;
+use std::vec::Drain;
+
+use crate::ChannelId;
+
+/// Makes objects, of whatever object model, of what a reader finds in a payload that lives for `'p`.
+///
+/// Elements come as the drained end of the reader's stack, so that a list can be allocated once, at its length; those of a
+/// dict are key, value, key, value. The reader has checked the nesting, and that keys and elements of sets are hashable in Python's
+/// sense. Equal keys and elements come as often as they were sent: the last one counts, as in Python.
+#[allow(clippy::missing_errors_doc, reason = "all methods: whatever the object model cannot have")]
+pub trait Build<'p> {
+    /// An object, complete or still to be extended.
+    type Object;
+
+    /// `None`.
+    fn none(&mut self) -> Result<Self::Object, BuildError>;
+    /// `True` or `False`.
+    fn bool(&mut self, value: bool) -> Result<Self::Object, BuildError>;
+    /// An int.
+    fn int(&mut self, value: i64) -> Result<Self::Object, BuildError>;
+    /// An int that does not fit into 64 bits, in two's complement, little-endian.
+    fn big_int(&mut self, little_endian: &[u8]) -> Result<Self::Object, BuildError>;
+    /// A float.
+    fn float(&mut self, value: f64) -> Result<Self::Object, BuildError>;
+    /// A complex number.
+    fn complex(&mut self, real: f64, imaginary: f64) -> Result<Self::Object, BuildError>;
+    /// A str.
+    fn str(&mut self, value: &'p str) -> Result<Self::Object, BuildError>;
+    /// A str that does not stand in the payload as it is: one of Python 2, beyond ASCII.
+    fn converted_str(&mut self, value: String) -> Result<Self::Object, BuildError>;
+    /// A bytes object.
+    fn bytes(&mut self, value: &'p [u8]) -> Result<Self::Object, BuildError>;
+    /// A channel.
+    fn channel(&mut self, id: ChannelId) -> Result<Self::Object, BuildError>;
+
+    /// A tuple.
+    fn tuple(&mut self, items: Drain<'_, Self::Object>) -> Result<Self::Object, BuildError>;
+    /// A list.
+    fn list(&mut self, items: Drain<'_, Self::Object>) -> Result<Self::Object, BuildError>;
+    /// A dict.
+    fn dict(&mut self, entries: Drain<'_, Self::Object>) -> Result<Self::Object, BuildError>;
+    /// A set.
+    fn set(&mut self, items: Drain<'_, Self::Object>) -> Result<Self::Object, BuildError>;
+    /// A frozenset.
+    fn frozen_set(&mut self, items: Drain<'_, Self::Object>) -> Result<Self::Object, BuildError>;
+
+    /// Appends to a list that [`list`](Self::list) made.
+    fn extend_list(
+        &mut self,
+        list: &mut Self::Object,
+        items: Drain<'_, Self::Object>,
+    ) -> Result<(), BuildError>;
+    /// Adds entries to a dict that [`dict`](Self::dict) made.
+    fn extend_dict(
+        &mut self,
+        dict: &mut Self::Object,
+        entries: Drain<'_, Self::Object>,
+    ) -> Result<(), BuildError>;
+    /// Adds elements to a set that [`set`](Self::set) made.
+    fn extend_set(&mut self, set: &mut Self::Object, items: Drain<'_, Self::Object>)
+    -> Result<(), BuildError>;
+}
+
+/// The object model cannot have an object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BuildError(Box<str>);
+
+impl BuildError {
+    /// An error with that text.
+    #[cold]
+    pub fn new(text: impl fmt::Display) -> Self {
+        Self(text.to_string().into())
+    }
+}
+
+/// What becomes of a Python 2 `str` (opcode `M` of the dump format), which may have been text or bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StringCoercion {
+    /// Whether it becomes a str, decoded as latin-1; otherwise it becomes bytes.
+    pub py2str_as_py3str: bool,
+}

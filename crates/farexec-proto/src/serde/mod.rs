@@ -1,0 +1,63 @@
+//! Items as Rust types, through serde: no tree of objects is built in between, in either direction.
+//!
+//! | Rust, to be sent | Python |
+//! | --- | --- |
+//! | `bool` | bool |
+//! | integers, up to 128 bits | int |
+//! | `f32`, `f64` | float |
+//! | `char`, `str`, `String` | str |
+//! | what serializes as bytes | bytes |
+//! | `()`, unit structs, [`Option::None`] | None |
+//! | `Some(x)`, newtype structs | as `x` |
+//! | tuples, arrays, tuple structs | tuple |
+//! | `Vec` and other sequences, sets among them | list |
+//! | maps | dict |
+//! | structs | dict from field names |
+//! | a unit variant | str: its name |
+//! | any other variant | dict of one entry: its name, and its contents as above |
+//! | [`Value`](crate::Value), [`ChannelId`](crate::ChannelId) | what they stand for |
+//!
+//! The other way it is the same table, and more lenient where nothing gets lost: tuples, lists, sets and frozensets are read into
+//! any sequence, tuple or set; bytes are read into a sequence of `u8` too; an int is read into a float that can hold it exactly; keys of a dict
+//! that a struct has no field for are skipped, unless it says otherwise. Complex numbers, channels and ints beyond 128 bits
+//! are read into a [`Value`](crate::Value) only, channels into a [`ChannelId`](crate::ChannelId) as well.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use farexec_proto::encoding::StringCoercion;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize, Debug, PartialEq)]
+//! struct Job {
+//!     command: Vec<String>,
+//!     env: BTreeMap<String, String>,
+//!     timeout: Option<f64>,
+//! }
+//!
+//! let job = Job { command: vec!["make".into()], env: BTreeMap::new(), timeout: Some(1.5) };
+//! let mut payload = Vec::new();
+//! let encoding = farexec_proto::serde::encode(&job, &mut payload)?;
+//! let coercion = StringCoercion { py2str_as_py3str: true };
+//! assert_eq!(farexec_proto::serde::from_payload::<Job>(encoding, &payload, coercion)?, job);
+//!
+//! let error = farexec_proto::serde::from_payload::<(u8, Vec<u8>)>(
+//!     farexec_proto::Encoding::Message,
+//!     b"K\x01](K\x02Nee.".strip_suffix(b"e.").map(|start| [start, &b"\x86."[..]].concat()).unwrap().as_slice(),
+//!     coercion,
+//! );
+//! assert_eq!(
+//!     error.unwrap_err().to_string(),
+//!     "cannot decode item[1][1]: invalid type: unit value, expected u8",
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod arena;
+mod de;
+mod entry;
+mod marker;
+mod ser;
+mod value;
+
+pub use entry::{AsItem, encode, from_payload, from_value, to_value};
