@@ -1,7 +1,6 @@
 """Fixtures that all tests of the Python package share."""
 
 import os
-import time
 
 import pytest
 
@@ -19,23 +18,6 @@ def group():
 def gateway(group):
     """A gateway to an interpreter on this machine."""
     return group.makegateway()
-
-
-def is_running(pid: int) -> bool:
-    """Whether there is such a process, zombies aside: whoever adopted those may be slow."""
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return not stat.read().rpartition(")")[2].lstrip().startswith("Z")
-    except OSError:
-        return False
-
-
-def wait_until_gone(*pids: int, seconds: float = 10.0) -> None:
-    """Waits until none of these processes runs; fails if one goes on."""
-    deadline = time.monotonic() + seconds
-    while running := [pid for pid in pids if is_running(pid)]:
-        assert time.monotonic() < deadline, f"still running after {seconds} seconds: {running}"
-        time.sleep(0.01)
 
 
 @pytest.fixture

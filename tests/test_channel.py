@@ -63,7 +63,7 @@ def nested(depth):
     return item
 
 
-@pytest.mark.parametrize("item", [*ITEMS, nested(300)], ids=lambda item: repr(item)[:40])
+@pytest.mark.parametrize("item", [*ITEMS, nested(300)], ids=lambda item: type(item).__name__)
 def test_items_come_back_equal_and_of_the_same_type(gateway, item):
     channel = gateway.remote_exec("channel.send(channel.receive())")
     channel.send(item)

@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from conftest import wait_until_gone
+from processes import wait_until_gone
 
 WORK = """
 import farexec, sys

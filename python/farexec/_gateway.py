@@ -30,7 +30,6 @@ class Gateway:
         self._native = native
         self.spec = spec
         self._cache_rinfo: RInfo | None = None
-        native.set_face(self)
 
     @property
     def id(self) -> str:
@@ -82,11 +81,11 @@ class Gateway:
         :raises OSError: The gateway has ended.
         """
         text, file, line, call = source_of(source, kwargs)
-        return self._native.execute(text, file, line, call, kwargs)
+        return self._native.execute(self, text, file, line, call, kwargs)
 
     def newchannel(self) -> Channel:
         """Returns a new channel, which the far end gets to know by an item that has it in it."""
-        return self._native.newchannel()
+        return self._native.newchannel(self)
 
     def remote_status(self) -> RemoteStatus:
         """Asks the worker how it is doing; answered even while it computes."""

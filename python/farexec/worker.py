@@ -540,6 +540,8 @@ class Gateway(object):
                 self._execute(task, True)
             except KeyboardInterrupt:  # a Ctrl-C at a terminal is the coordinator's
                 pass
+            except Exception:  # a signal handler that user code left behind
+                sys.stderr.write("farexec worker: %s outside of any execution\n" % sys.exc_info()[0].__name__)
         while self._running:
             try:
                 self._main.bells[:] = [Doorbell()]
@@ -573,7 +575,7 @@ class Gateway(object):
         task = (channel, request)
         if self._standby_bell is None:
             self._standby_bell = Doorbell()
-            thread.start_new_thread(self._stand_by, ())
+            start_thread(self._stand_by)
         self._running[number] = in_main
         if in_main:
             self._main_busy = True
@@ -913,7 +915,7 @@ class Gateway(object):
                 if starter:
                     self._callback_bell = Doorbell()
             if starter:
-                thread.start_new_thread(self._call_back, ())
+                start_thread(self._call_back)
         self._callback_bell.ring()
 
     def _call_back(self):
@@ -1256,6 +1258,19 @@ def read_into(descriptor, view, begin, end):
         if sys.exc_info()[1].errno is None:  # raised by a signal handler of user code
             raise
         return 0
+
+
+def start_thread(function):
+    """Starts a background thread, which must not complain when Python 2 takes the modules apart around it."""
+
+    def run_quietly():
+        try:
+            function()
+        except BaseException:
+            if PY2 is False:
+                raise
+
+    thread.start_new_thread(run_quietly, ())
 
 
 def until_done(function):

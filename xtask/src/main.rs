@@ -32,7 +32,7 @@ enum Task {
 }
 
 /// What the tests of the Python package need.
-const TEST_REQUIREMENTS: [&str; 6] = ["maturin>=1.9,<2", "pytest>=8", "pytest-timeout", "hypothesis", "ruff", "mypy"];
+const TEST_REQUIREMENTS: [&str; 5] = ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "mypy"];
 
 const FUZZ_TARGETS: &str = "fuzz/fuzz_targets";
 
@@ -100,7 +100,7 @@ fn environment() -> Result<PathBuf> {
         run(Command::new(&interpreter).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(arguments))
     };
     pip(&TEST_REQUIREMENTS)?;
-    pip(&["--no-build-isolation", "--force-reinstall", "--no-deps", "."])?;
+    pip(&["--force-reinstall", "--no-deps", "."])?;
     Ok(interpreter)
 }
 

@@ -1,6 +1,7 @@
 //! Python callbacks: called from farexec's callback thread.
 
 use farexec::Item;
+use pyo3::Borrowed;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -14,10 +15,27 @@ pub(crate) fn no_endmarker(py: Python<'_>) -> PyResult<Py<PyAny>> {
     Ok(marker.clone_ref(py))
 }
 
-/// The endmarker that was given, if one was.
-pub(crate) fn given_endmarker(py: Python<'_>, endmarker: Option<Py<PyAny>>) -> PyResult<Option<Py<PyAny>>> {
-    let none = no_endmarker(py)?;
-    Ok(endmarker.filter(|endmarker| !endmarker.is(&none)))
+/// An argument that may be missing, and may be any object, None included.
+pub(crate) struct Endmarker(Option<Py<PyAny>>);
+
+impl Endmarker {
+    pub(crate) fn missing() -> Self {
+        Self(None)
+    }
+
+    /// The endmarker that was given, if one was.
+    pub(crate) fn given(self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let none = no_endmarker(py)?;
+        Ok(self.0.filter(|endmarker| !endmarker.is(&none)))
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Endmarker {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(Some(object.to_owned().unbind())))
+    }
 }
 
 /// What farexec calls for a Python callback.

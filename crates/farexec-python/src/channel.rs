@@ -8,7 +8,7 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyType, PyWeakrefReference};
 
-use crate::callback;
+use crate::callback::{self, Endmarker};
 use crate::decode::{self, Resolver};
 use crate::encode::PyItem;
 use crate::errors;
@@ -158,14 +158,14 @@ impl PyChannel {
     /// raises closes the channel with that error.
     ///
     /// Raises OSError if a callback or a receive queue takes the items already.
-    #[pyo3(signature = (callback, endmarker=None))]
+    #[pyo3(signature = (callback, endmarker=Endmarker::missing()))]
     fn setcallback(
         &self,
         py: Python<'_>,
         callback: Py<PyAny>,
-        endmarker: Option<Py<PyAny>>,
+        endmarker: Endmarker,
     ) -> PyResult<()> {
-        let endmarker = callback::given_endmarker(py, endmarker)?;
+        let endmarker = endmarker.given(py)?;
         let call = callback::caller(callback, endmarker, self.home.clone());
         let text = format!("{} has callback already registered", self.channel);
         self.channel.set_callback(call).map_err(|_| PyOSError::new_err(text))

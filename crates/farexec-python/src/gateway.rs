@@ -1,9 +1,8 @@
 //! `Gateway` as the package builds on it: `farexec.Gateway` is its face, and what `channel.gateway` gives.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use farexec::{Gateway, Request, WaitError};
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -15,29 +14,22 @@ use crate::waiting::waiting;
 #[pyclass(name = "Gateway", module = "farexec._native", frozen)]
 pub(crate) struct PyGateway {
     gateway: Gateway,
-    home: OnceLock<Home>,
+    registry: Arc<Registry>,
 }
 
 impl PyGateway {
     pub(crate) fn new(gateway: Gateway) -> Self {
-        Self { gateway, home: OnceLock::new() }
+        Self { gateway, registry: Arc::default() }
     }
 
-    fn home(&self) -> PyResult<&Home> {
-        self.home.get().ok_or_else(|| PyRuntimeError::new_err("the gateway has no face yet"))
+    /// What a channel needs of its gateway. Only channels hold on to the face, which holds on to this: not the other way round.
+    fn home(&self, face: Py<PyAny>) -> Home {
+        Home { face: Arc::new(face), registry: Arc::clone(&self.registry), gateway: self.gateway.clone() }
     }
 }
 
 #[pymethods]
 impl PyGateway {
-    /// Says what `channel.gateway` gives. Kept weakly by nobody: a gateway lives as long as one of its channels.
-    fn set_face(&self, face: Py<PyAny>) {
-        let registry = Arc::new(Registry::default());
-        let home = Home { face: Arc::new(face), registry, gateway: self.gateway.clone() };
-        // Set once, by the constructor of the face.
-        let _ = self.home.set(home);
-    }
-
     #[getter]
     fn id(&self) -> &str {
         self.gateway.id()
@@ -68,26 +60,28 @@ impl PyGateway {
         self.gateway.channel_count()
     }
 
-    /// Executes source text; see `farexec.Gateway.remote_exec`.
+    /// Executes source text; see `farexec.Gateway.remote_exec`. `face`: what `channel.gateway` gives.
+    #[allow(clippy::too_many_arguments, reason = "called in one place, by position")]
     fn execute<'py>(
         &self,
         py: Python<'py>,
+        face: Py<PyAny>,
         source: String,
         file: Option<String>,
         line: u32,
         call: Option<String>,
         kwargs: &Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let home = self.home()?;
-        let kwargs = PyKwargs::new(kwargs, home);
+        let home = self.home(face);
+        let kwargs = PyKwargs::new(kwargs, &home);
         let request = Request { source, file, line, call: call.as_deref(), kwargs: &kwargs };
         let channel = self.gateway.execute(&request).map_err(|error| errors::execute(py, error))?;
         home.channel(py, channel)
     }
 
-    fn newchannel<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn newchannel<'py>(&self, py: Python<'py>, face: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let channel = self.gateway.new_channel().map_err(|error| errors::gateway(py, error))?;
-        self.home()?.channel(py, channel)
+        self.home(face).channel(py, channel)
     }
 
     fn hello<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

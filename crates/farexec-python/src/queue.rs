@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-use crate::callback;
+use crate::callback::Endmarker;
 use crate::channel::PyChannel;
 use crate::errors;
 use crate::waiting::waiting;
@@ -24,9 +24,9 @@ pub(crate) struct PyReceiveQueue {
 #[pymethods]
 impl PyReceiveQueue {
     #[new]
-    #[pyo3(signature = (channels, endmarker=None))]
-    fn new(py: Python<'_>, channels: Vec<Py<PyChannel>>, endmarker: Option<Py<PyAny>>) -> PyResult<Self> {
-        let endmarker = callback::given_endmarker(py, endmarker)?;
+    #[pyo3(signature = (channels, endmarker=Endmarker::missing()))]
+    fn new(py: Python<'_>, channels: Vec<Py<PyChannel>>, endmarker: Endmarker) -> PyResult<Self> {
+        let endmarker = endmarker.given(py)?;
         let native = channels.iter().map(|channel| channel.get().channel.clone()).collect();
         let queue = match endmarker {
             Some(_) => ReceiveQueue::new(native),
