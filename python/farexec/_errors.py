@@ -77,3 +77,16 @@ class HostNotFound(StartError):
 
 class TimeoutError(builtins.TimeoutError):
     """Nothing came in time."""
+
+
+for _error in (
+    DataFormatError,
+    DumpError,
+    LoadError,
+    RemoteError,
+    StartError,
+    InterpreterNotFound,
+    HostNotFound,
+    TimeoutError,
+):
+    _error.__module__ = "farexec"  # where users find it

@@ -36,6 +36,9 @@ const TEST_REQUIREMENTS: [&str; 5] = ["pytest>=8", "pytest-timeout", "hypothesis
 
 const FUZZ_TARGETS: &str = "fuzz/fuzz_targets";
 
+/// One of the things that `test` does.
+type Step = Box<dyn Fn() -> Result<()>>;
+
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     std::env::set_current_dir(root)?;
@@ -47,21 +50,33 @@ fn main() -> Result<()> {
 
 fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
     let began = Instant::now();
-    let mut steps: Vec<(&str, Box<dyn Fn() -> Result<()>>)> = vec![
+    let mut steps: Vec<(&str, Step)> = vec![
         ("rustfmt", Box::new(|| cargo(&["fmt", "--all", "--check"]))),
         (
             "clippy",
-            Box::new(|| cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"])),
+            Box::new(|| {
+                cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"])
+            }),
         ),
         ("rust tests", Box::new(|| cargo(&["test", "--workspace", "--all-features"]))),
         ("rust examples", Box::new(examples)),
-        ("rustdoc", Box::new(|| run(Command::new("cargo").args(["doc", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings")))),
+        (
+            "rustdoc",
+            Box::new(|| {
+                run(Command::new("cargo")
+                    .args(["doc", "--no-deps", "--workspace"])
+                    .env("RUSTDOCFLAGS", "-D warnings"))
+            }),
+        ),
         ("python package", Box::new(|| environment().map(drop))),
         ("ruff", Box::new(|| python(&["-m", "ruff", "check", "."]))),
         ("mypy", Box::new(|| python(&["-m", "mypy"]))),
         ("stubtest", Box::new(|| python(&["-m", "mypy.stubtest", "farexec._native"]))),
         ("python tests", Box::new(|| python(&["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]))),
-        ("python doctests", Box::new(|| python(&["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/doctests.py"]))),
+        (
+            "python doctests",
+            Box::new(|| python(&["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/doctests.py"])),
+        ),
         ("bench", Box::new(|| python(&["bench/run.py", "--quick"]))),
     ];
     if fuzz > 0 {
@@ -97,7 +112,9 @@ fn environment() -> Result<PathBuf> {
         run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
     }
     let pip = |arguments: &[&str]| {
-        run(Command::new(&interpreter).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(arguments))
+        run(Command::new(&interpreter)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args(arguments))
     };
     pip(&TEST_REQUIREMENTS)?;
     pip(&["--force-reinstall", "--no-deps", "."])?;

@@ -89,7 +89,9 @@ pub struct Frame<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// A kind this version does not know and may not skip.
-    #[error("unknown frame kind {0:#04x}: the stream is corrupt, or the peer speaks another version of the protocol")]
+    #[error(
+        "unknown frame kind {0:#04x}: the stream is corrupt, or the peer speaks another version of the protocol"
+    )]
     UnknownKind(u8),
     /// A payload that is announced to be longer than any may be.
     #[error("a frame announces a payload of {0} bytes, more than the limit of {MAX_PAYLOAD}")]
@@ -98,7 +100,9 @@ pub enum FrameError {
 
 /// The payload that was to be sent is longer than a frame can carry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the encoded item has {0} bytes, more than the {MAX_PAYLOAD} that one message may have: send it in parts")]
+#[error(
+    "the encoded item has {0} bytes, more than the {MAX_PAYLOAD} that one message may have: send it in parts"
+)]
 pub struct PayloadTooLong(pub usize);
 
 #[derive(Clone, Copy, Debug)]

@@ -76,7 +76,10 @@ mod tests {
                     rest.extend_from_slice(input);
                 }
             }
-            assert_eq!((scanner.chatter(), &rest[..]), (&b"\x00\xfe\x00\xfeFAR chatter "[..], &b"frames"[..]));
+            assert_eq!(
+                (scanner.chatter(), &rest[..]),
+                (&b"\x00\xfe\x00\xfeFAR chatter "[..], &b"frames"[..])
+            );
         }
     }
 

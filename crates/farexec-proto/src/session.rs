@@ -270,7 +270,7 @@ impl<C> Session<C> {
 
     fn accept(&mut self, id: ChannelId, attach: impl FnOnce(ChannelId) -> C) -> Result<&C, ProtocolError> {
         let of_peer = match self.side {
-            Side::Coordinator => id.number() % 2 == 0,
+            Side::Coordinator => id.number().is_multiple_of(2),
             Side::Worker => id.number() % 2 == 1,
         };
         if !of_peer || id == ChannelId::GATEWAY {

@@ -206,7 +206,10 @@ fn what_only_the_other_side_may_do_is_refused() {
     for kind in [Kind::Hello, Kind::StatusReply] {
         assert!(End::new(Side::Worker).take_in(&single(kind, 0, &[])).is_err());
     }
-    assert!(End::new(Side::Coordinator).take_in(&single(Kind::Open, 3, &[])).is_err(), "odd numbers are ours");
+    assert!(
+        End::new(Side::Coordinator).take_in(&single(Kind::Open, 3, &[])).is_err(),
+        "odd numbers are ours"
+    );
     assert!(End::new(Side::Coordinator).take_in(&single(Kind::Open, 0, &[])).is_err());
     let twice = [single(Kind::Open, 2, &[]), single(Kind::Open, 2, &[])].concat();
     assert!(End::new(Side::Coordinator).take_in(&twice).is_err());

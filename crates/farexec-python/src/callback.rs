@@ -11,7 +11,8 @@ use crate::decode;
 /// What stands for no endmarker, so that any object, None included, can be one.
 pub(crate) fn no_endmarker(py: Python<'_>) -> PyResult<Py<PyAny>> {
     static MARKER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let marker = MARKER.get_or_try_init(py, || py.import("builtins")?.call_method0("object").map(Bound::unbind))?;
+    let marker =
+        MARKER.get_or_try_init(py, || py.import("builtins")?.call_method0("object").map(Bound::unbind))?;
     Ok(marker.clone_ref(py))
 }
 

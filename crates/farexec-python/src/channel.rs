@@ -20,7 +20,8 @@ pub(crate) struct Registry(Mutex<HashMap<ChannelId, Py<PyWeakrefReference>>>);
 
 impl Registry {
     fn get<'py>(&self, py: Python<'py>, id: ChannelId) -> Option<Bound<'py, PyAny>> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).map(|known| known.clone_ref(py));
+        let known =
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).map(|known| known.clone_ref(py));
         known.and_then(|known| known.bind(py).upgrade())
     }
 
@@ -159,12 +160,7 @@ impl PyChannel {
     ///
     /// Raises OSError if a callback or a receive queue takes the items already.
     #[pyo3(signature = (callback, endmarker=Endmarker::missing()))]
-    fn setcallback(
-        &self,
-        py: Python<'_>,
-        callback: Py<PyAny>,
-        endmarker: Endmarker,
-    ) -> PyResult<()> {
+    fn setcallback(&self, py: Python<'_>, callback: Py<PyAny>, endmarker: Endmarker) -> PyResult<()> {
         let endmarker = endmarker.given(py)?;
         let call = callback::caller(callback, endmarker, self.home.clone());
         let text = format!("{} has callback already registered", self.channel);
@@ -174,11 +170,7 @@ impl PyChannel {
     /// Returns a file-like object: mode "w" sends what is written to it, mode "r" reads text or bytes that arrive. With `proxyclose`,
     /// closing it closes the channel.
     #[pyo3(signature = (mode="w", proxyclose=false))]
-    fn makefile<'py>(
-        this: &Bound<'py, Self>,
-        mode: &str,
-        proxyclose: bool,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn makefile<'py>(this: &Bound<'py, Self>, mode: &str, proxyclose: bool) -> PyResult<Bound<'py, PyAny>> {
         this.py().import("farexec._files")?.call_method1("make", (this, mode, proxyclose))
     }
 

@@ -6,7 +6,9 @@ use farexec::proto::encoding::{Build, BuildError, DecodeError};
 use farexec::{ChannelId, Payload};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
+use pyo3::types::{
+    PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
+};
 
 use crate::channel::Home;
 use crate::errors;
@@ -128,13 +130,21 @@ impl<'p, 'py, R: Resolver> Build<'p> for PyBuilder<'_, 'py, R> {
         Ok(PyFrozenSet::new(self.py, items).map_err(BuildError::new)?.into_any())
     }
 
-    fn extend_list(&mut self, list: &mut Object<'py>, mut items: Drain<'_, Object<'py>>) -> Result<(), BuildError> {
+    fn extend_list(
+        &mut self,
+        list: &mut Object<'py>,
+        mut items: Drain<'_, Object<'py>>,
+    ) -> Result<(), BuildError> {
         let list = list.cast_exact::<PyList>().map_err(BuildError::new)?;
         items.try_for_each(|item| list.append(item)).map_err(BuildError::new)
     }
 
     #[inline]
-    fn extend_dict(&mut self, dict: &mut Object<'py>, mut entries: Drain<'_, Object<'py>>) -> Result<(), BuildError> {
+    fn extend_dict(
+        &mut self,
+        dict: &mut Object<'py>,
+        mut entries: Drain<'_, Object<'py>>,
+    ) -> Result<(), BuildError> {
         let dict = dict.cast_exact::<PyDict>().map_err(BuildError::new)?;
         while let (Some(key), Some(value)) = (entries.next(), entries.next()) {
             dict.set_item(key, value).map_err(BuildError::new)?;
@@ -142,7 +152,11 @@ impl<'p, 'py, R: Resolver> Build<'p> for PyBuilder<'_, 'py, R> {
         Ok(())
     }
 
-    fn extend_set(&mut self, set: &mut Object<'py>, mut items: Drain<'_, Object<'py>>) -> Result<(), BuildError> {
+    fn extend_set(
+        &mut self,
+        set: &mut Object<'py>,
+        mut items: Drain<'_, Object<'py>>,
+    ) -> Result<(), BuildError> {
         let set = set.cast_exact::<PySet>().map_err(BuildError::new)?;
         items.try_for_each(|item| set.add(item)).map_err(BuildError::new)
     }

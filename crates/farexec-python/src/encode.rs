@@ -3,14 +3,15 @@
 //!
 //! Exact types only: an object of a subclass would arrive as something else than it was.
 
-use farexec::proto::encoding::{Emit, Encode, EncodeError, EncodeErrorKind, Segment};
 use farexec::Kwargs;
+use farexec::proto::encoding::{Emit, Encode, EncodeError, EncodeErrorKind, Segment};
+use pyo3::Borrowed;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyIterator, PyList, PySet, PyString, PyTuple,
+    PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyIterator, PyList, PySet, PyString,
+    PyTuple,
 };
-use pyo3::Borrowed;
 
 use crate::channel::{Home, PyChannel};
 
@@ -102,8 +103,12 @@ impl Walk<'_> {
             emit.complex(complex.real(), complex.imag())
         } else if let Ok(channel) = object.cast_exact::<PyChannel>() {
             match self.home {
-                Some(home) if channel.get().home.gateway == home.gateway => emit.channel(channel.get().channel.id()),
-                Some(_) => Err(EncodeError::custom("a channel of another gateway, which the far end cannot reach")),
+                Some(home) if channel.get().home.gateway == home.gateway => {
+                    emit.channel(channel.get().channel.id())
+                }
+                Some(_) => {
+                    Err(EncodeError::custom("a channel of another gateway, which the far end cannot reach"))
+                }
                 None => Err(EncodeError::unsupported("farexec.Channel")),
             }
         } else {
@@ -212,7 +217,11 @@ fn each_entry<'a, 'py>(
 fn shown(key: Object<'_, '_>) -> String {
     const LONGEST: usize = 80;
     let text = key.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string_lossy().into_owned());
-    if text.chars().count() <= LONGEST { text } else { text.chars().take(LONGEST).chain("...".chars()).collect() }
+    if text.chars().count() <= LONGEST {
+        text
+    } else {
+        text.chars().take(LONGEST).chain("...".chars()).collect()
+    }
 }
 
 #[cold]

@@ -72,7 +72,9 @@ pub(crate) fn wait(py: Python<'_>, error: WaitError, text: impl FnOnce() -> Stri
 pub(crate) fn end(end: &ChannelEnd) -> PyErr {
     match end {
         ChannelEnd::Gateway(reason) => PyEOFError::new_err(reason.to_string()),
-        ChannelEnd::Error(_) => PyEOFError::new_err("closed by the far end with an error that was reported before"),
+        ChannelEnd::Error(_) => {
+            PyEOFError::new_err("closed by the far end with an error that was reported before")
+        }
         _ => PyEOFError::new_err(()),
     }
 }
@@ -84,9 +86,9 @@ pub(crate) fn receive(py: Python<'_>, error: ReceiveError, timeout_seconds: Opti
         ReceiveError::Wait(error) => {
             wait(py, error, || format!("no item after {} seconds", timeout_seconds.unwrap_or_default()))
         }
-        ReceiveError::AlreadyTaken(_) => {
-            PyOSError::new_err("cannot receive(): the items of this channel go to a callback or a receive queue")
-        }
+        ReceiveError::AlreadyTaken(_) => PyOSError::new_err(
+            "cannot receive(): the items of this channel go to a callback or a receive queue",
+        ),
         ReceiveError::Decode(error) => load_error(py, &error),
         other => PyOSError::new_err(other.to_string()),
     }

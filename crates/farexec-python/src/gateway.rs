@@ -110,7 +110,9 @@ impl PyGateway {
     }
 
     fn reconfigure(&self, py: Python<'_>, py2str_as_py3str: bool, py3str_as_py2str: bool) -> PyResult<()> {
-        self.gateway.reconfigure(py2str_as_py3str, py3str_as_py2str).map_err(|error| errors::gateway(py, error))
+        self.gateway
+            .reconfigure(py2str_as_py3str, py3str_as_py2str)
+            .map_err(|error| errors::gateway(py, error))
     }
 
     fn exit(&self) {

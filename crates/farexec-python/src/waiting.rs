@@ -37,9 +37,13 @@ pub(crate) fn waiting<T: Send>(
 pub(crate) fn wait(seconds: Option<f64>) -> PyResult<Wait<'static>> {
     match seconds {
         None => Ok(Wait::forever()),
-        Some(seconds) if seconds.is_nan() => Err(PyValueError::new_err("a timeout is a number of seconds, not nan")),
+        Some(seconds) if seconds.is_nan() => {
+            Err(PyValueError::new_err("a timeout is a number of seconds, not nan"))
+        }
         // Longer than anything lasts is for ever.
-        Some(seconds) => Ok(Duration::try_from_secs_f64(seconds.max(0.0)).map_or(Wait::forever(), Wait::at_most)),
+        Some(seconds) => {
+            Ok(Duration::try_from_secs_f64(seconds.max(0.0)).map_or(Wait::forever(), Wait::at_most))
+        }
     }
 }
 

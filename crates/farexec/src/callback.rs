@@ -35,11 +35,7 @@ impl Callback {
 
     /// Has the callback thread call the function.
     pub(crate) fn push(self: &Arc<Self>, inbox: &Arc<Inbox>, delivery: Delivery) {
-        Runner::current().push(Job {
-            callback: Arc::clone(self),
-            inbox: Arc::clone(inbox),
-            delivery,
-        });
+        Runner::current().push(Job { callback: Arc::clone(self), inbox: Arc::clone(inbox), delivery });
     }
 
     fn run(&self, inbox: &Inbox, delivery: Delivery) {
@@ -50,7 +46,8 @@ impl Callback {
         // Items that arrived behind the one that made it fail were never the callback's; the end always is.
         if is_end || !self.failed.load(Ordering::Relaxed) {
             let function = std::panic::AssertUnwindSafe(|| (self.function.lock())(item));
-            let result = std::panic::catch_unwind(function).unwrap_or_else(|_| Err("the callback panicked".into()));
+            let result =
+                std::panic::catch_unwind(function).unwrap_or_else(|_| Err("the callback panicked".into()));
             if let Err(text) = result
                 && !self.failed.swap(true, Ordering::Relaxed)
                 && let Some(link) = self.link.upgrade()

@@ -133,7 +133,8 @@ impl Channel {
             let result = frame::write_with(&mut frames, Kind::Item, self.id(), |out| {
                 self.0.gateway.encode_item(item, out).map_err(SendError::from)
             });
-            let result = result.and_then(|()| self.0.gateway.link().send(&frames).map_err(|e| self.send_error(e)));
+            let result =
+                result.and_then(|()| self.0.gateway.link().send(&frames).map_err(|e| self.send_error(e)));
             frames.clear();
             if frames.capacity() <= KEPT_CAPACITY {
                 buffer.replace(frames);

@@ -74,7 +74,9 @@ impl fmt::Display for EndReason {
             Cause::Signaled(number) => {
                 write!(f, " was ended by {}", sys::signal_name(*number))?;
                 if *number == 9 {
-                    f.write_str("; if nobody killed it, the system may have been out of memory (see its log)")?;
+                    f.write_str(
+                        "; if nobody killed it, the system may have been out of memory (see its log)",
+                    )?;
                 }
             }
             Cause::Killed => f.write_str(" did not end in time and was killed")?,

@@ -29,7 +29,9 @@ pub enum StartError {
         transport: String,
     },
     /// There is no such program.
-    #[error("there is no interpreter `{program}` (tried to run: {command}): name one that exists by `python=`")]
+    #[error(
+        "there is no interpreter `{program}` (tried to run: {command}): name one that exists by `python=`"
+    )]
     NoInterpreter {
         /// The program that is missing.
         program: String,
@@ -75,7 +77,9 @@ pub enum StartError {
         reason: String,
     },
     /// The worker speaks a version of the protocol that this side does not.
-    #[error("the worker started by {command} speaks version {theirs} of the protocol, this side version {ours}")]
+    #[error(
+        "the worker started by {command} speaks version {theirs} of the protocol, this side version {ours}"
+    )]
     Version {
         /// The command tried.
         command: String,

@@ -75,9 +75,11 @@ impl Gateway {
             Ok(Ok(hello)) if hello.error.is_some() => {
                 Err(StartError::Refused { command: command(), reason: hello.error.unwrap_or_default() })
             }
-            Ok(Ok(hello)) if hello.protocol != PROTOCOL_VERSION => {
-                Err(StartError::Version { command: command(), theirs: hello.protocol, ours: PROTOCOL_VERSION })
-            }
+            Ok(Ok(hello)) if hello.protocol != PROTOCOL_VERSION => Err(StartError::Version {
+                command: command(),
+                theirs: hello.protocol,
+                ours: PROTOCOL_VERSION,
+            }),
             Ok(Ok(hello)) => {
                 let _ = self.0.hello.set(hello);
                 return Ok(());

@@ -56,7 +56,10 @@ impl Group {
     ///
     /// # Errors
     /// [`StartError`]
-    pub fn make_gateway<S: TryInto<Spec, Error: Into<StartError>>>(&self, spec: S) -> Result<Gateway, StartError> {
+    pub fn make_gateway<S: TryInto<Spec, Error: Into<StartError>>>(
+        &self,
+        spec: S,
+    ) -> Result<Gateway, StartError> {
         let mut made = self.make_gateways([spec])?;
         made.pop().ok_or(StartError::Interrupted)
     }
@@ -200,7 +203,11 @@ impl Group {
 }
 
 /// Ends gateways: asks all, waits for all until one deadline, kills what is left.
-fn end(gateways: Vec<Gateway>, wait: &Wait<'_>, sweep: bool) -> Result<Vec<(Gateway, Termination)>, WaitError> {
+fn end(
+    gateways: Vec<Gateway>,
+    wait: &Wait<'_>,
+    sweep: bool,
+) -> Result<Vec<(Gateway, Termination)>, WaitError> {
     for gateway in &gateways {
         gateway.begin_termination(sweep);
     }
@@ -217,7 +224,8 @@ fn end(gateways: Vec<Gateway>, wait: &Wait<'_>, sweep: bool) -> Result<Vec<(Gate
 
 impl Members {
     fn has(&self, id: &str) -> bool {
-        self.reserved.iter().any(|known| known == id) || self.gateways.iter().any(|gateway| gateway.id() == id)
+        self.reserved.iter().any(|known| known == id)
+            || self.gateways.iter().any(|gateway| gateway.id() == id)
     }
 
     fn new_id(&mut self) -> String {

@@ -488,7 +488,10 @@ impl Link {
     // ---- what is asked of the worker itself ----
 
     /// Who answered, once somebody has; `Err` if the gateway ended before.
-    pub(crate) fn wait_hello(self: &Arc<Self>, wait: &Wait<'_>) -> Result<Result<Hello, EndReason>, WaitError> {
+    pub(crate) fn wait_hello(
+        self: &Arc<Self>,
+        wait: &Wait<'_>,
+    ) -> Result<Result<Hello, EndReason>, WaitError> {
         self.wait(None, wait, || match &self.answers.lock().hello {
             Some(hello) => Some(Ok(hello.clone())),
             None => self.end.get().cloned().map(Err),
@@ -651,7 +654,9 @@ impl Link {
         match status.map(crate::supervisor::return_code) {
             Some(code @ 0..) => Cause::Exited(code),
             Some(signal) => Cause::Signaled(-signal),
-            None => Cause::ConnectionLost("its process exited; how, another part of this program has learned".into()),
+            None => Cause::ConnectionLost(
+                "its process exited; how, another part of this program has learned".into(),
+            ),
         }
     }
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use farexec::{
-    Channel, ChannelEnd, Gateway, Group, Item, MultiChannel, ReceiveError, SendError, Source, Value, Wait, WaitError,
+    Channel, ChannelEnd, Gateway, Group, Item, MultiChannel, ReceiveError, SendError, Source, Value, Wait,
+    WaitError,
 };
 
 fn soon() -> Wait<'static> {
@@ -42,7 +43,10 @@ fn items_of_every_type_come_back_as_they_went() {
         Value::Bytes(vec![0, 255, 10]),
         Value::Tuple(vec![Value::Int(1), Value::List(vec![Value::None])]),
         Value::List((0..3000).map(Value::Int).collect()),
-        Value::Dict(vec![(Value::Str("a".into()), Value::Int(1)), (Value::Tuple(vec![Value::Int(2)]), Value::None)]),
+        Value::Dict(vec![
+            (Value::Str("a".into()), Value::Int(1)),
+            (Value::Tuple(vec![Value::Int(2)]), Value::None),
+        ]),
         Value::Set(vec![Value::Int(7)]),
         Value::FrozenSet(vec![Value::Str("x".into())]),
         Value::Bytes(vec![42; 5_000_000]),
@@ -84,7 +88,8 @@ fn items_arrive_in_order_and_stay_readable_after_the_end() {
 #[test]
 fn a_remote_exception_is_reported_once_with_its_traceback() {
     let (_group, gateway) = gateway();
-    let channel = gateway.remote_exec(Source::text("def f():\n    1 / 0\nf()").at("/some/file.py", 7)).unwrap();
+    let channel =
+        gateway.remote_exec(Source::text("def f():\n    1 / 0\nf()").at("/some/file.py", 7)).unwrap();
     let Err(ReceiveError::Remote(error)) = channel.receive::<Value>() else { panic!("no remote error") };
     assert_eq!((error.type_name(), error.message()), ("ZeroDivisionError", "division by zero"));
     assert!(error.text().contains("File \"/some/file.py\", line 8, in f"), "{error}");
@@ -178,7 +183,8 @@ fn a_callback_that_fails_closes_the_channel_with_its_error() {
             report.send(str(error))
     ";
     let report = gateway.new_channel().unwrap();
-    let channel = gateway.remote_exec(Source::text(source).with("report", Value::Channel(report.id()))).unwrap();
+    let channel =
+        gateway.remote_exec(Source::text(source).with("report", Value::Channel(report.id()))).unwrap();
     channel.set_callback(|_| Err("this callback is broken".into())).unwrap();
     let text: String = report.receive_timeout(Duration::from_secs(20)).unwrap();
     assert!(text.contains("this callback is broken"));
@@ -211,10 +217,12 @@ fn a_dropped_channel_ends_at_the_far_end() {
             report.send(item)
         report.send('over')
     ";
-    let channel = gateway.remote_exec(Source::text(source).with("report", Value::Channel(report.id()))).unwrap();
+    let channel =
+        gateway.remote_exec(Source::text(source).with("report", Value::Channel(report.id()))).unwrap();
     channel.send(&1).unwrap();
     drop(channel);
-    let items: Vec<Value> = (0..2).map(|_| report.receive_timeout(Duration::from_secs(20)).unwrap()).collect();
+    let items: Vec<Value> =
+        (0..2).map(|_| report.receive_timeout(Duration::from_secs(20)).unwrap()).collect();
     assert_eq!(items, [Value::Int(1), Value::Str("over".into())]);
 }
 

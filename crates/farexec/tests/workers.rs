@@ -46,7 +46,10 @@ fn a_missing_interpreter_is_told_apart() {
     let error = start_error("popen//python=no-such-python -X dev");
     assert!(matches!(error, StartError::NoInterpreter { .. }));
     let text = error.to_string();
-    assert!(text.contains("no interpreter `no-such-python`") && text.contains("no-such-python -X dev -c"), "{text}");
+    assert!(
+        text.contains("no interpreter `no-such-python`") && text.contains("no-such-python -X dev -c"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -99,7 +102,8 @@ fn one_failure_leaves_no_member_behind() {
 #[test]
 fn environment_directory_and_niceness_are_there_when_the_process_starts() {
     let directory = std::env::temp_dir().join(format!("farexec-{}-made/deep", std::process::id()));
-    let spec = format!("popen//chdir={}//nice=3//env:FAREXEC_TEST=yes//env:PYTHONHASHSEED=0", directory.display());
+    let spec =
+        format!("popen//chdir={}//nice=3//env:FAREXEC_TEST=yes//env:PYTHONHASHSEED=0", directory.display());
     let group = Group::new();
     let gateway = group.make_gateway(spec).unwrap();
     let source = "
@@ -133,7 +137,10 @@ fn a_killed_worker_is_explained_and_every_end_is_told_within_a_second() {
     assert!(began.elapsed() < Duration::from_secs(1));
 
     assert_eq!((event.index, reason.cause()), (1, &Cause::Signaled(9)));
-    assert!(reason.to_string().contains(&format!("worker gw1 (pid {pid}) was ended by signal 9 (SIGKILL)")), "{reason}");
+    assert!(
+        reason.to_string().contains(&format!("worker gw1 (pid {pid}) was ended by signal 9 (SIGKILL)")),
+        "{reason}"
+    );
     assert_eq!(gateways[1].return_code(), Some(-9));
     assert!(second.send(&1).unwrap_err().to_string().contains("SIGKILL"));
     group.terminate(Duration::from_secs(5)).unwrap();
@@ -265,7 +272,10 @@ fn the_first_execution_has_the_main_thread_and_a_second_is_refused_if_asked_so()
 
 #[test]
 fn a_function_in_a_file_is_called_with_its_arguments() {
-    let path = script("function.py", "\n\ndef scale(channel, factor):\n    channel.send(channel.receive() * factor)\n    1 / 0\n");
+    let path = script(
+        "function.py",
+        "\n\ndef scale(channel, factor):\n    channel.send(channel.receive() * factor)\n    1 / 0\n",
+    );
     let group = Group::new();
     let gateway = group.make_gateway("popen").unwrap();
     let channel = gateway.remote_exec(Source::function(&path, "scale").with("factor", 7)).unwrap();

@@ -60,8 +60,11 @@ pub trait Build<'p> {
         entries: Drain<'_, Self::Object>,
     ) -> Result<(), BuildError>;
     /// Adds elements to a set that [`set`](Self::set) made.
-    fn extend_set(&mut self, set: &mut Self::Object, items: Drain<'_, Self::Object>)
-    -> Result<(), BuildError>;
+    fn extend_set(
+        &mut self,
+        set: &mut Self::Object,
+        items: Drain<'_, Self::Object>,
+    ) -> Result<(), BuildError>;
 }
 
 /// The object model cannot have an object.

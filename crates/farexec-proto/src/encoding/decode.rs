@@ -155,11 +155,7 @@ impl fmt::Display for DecodeError {
 impl fmt::Debug for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { kind, offset, path } = &*self.0;
-        f.debug_struct("DecodeError")
-            .field("kind", kind)
-            .field("offset", offset)
-            .field("path", path)
-            .finish()
+        f.debug_struct("DecodeError").field("kind", kind).field("offset", offset).field("path", path).finish()
     }
 }
 

@@ -47,7 +47,10 @@ impl<T: Encode + ?Sized> Encode for &T {
 /// assert_eq!(dump::dumps(&Point(1, 2))?, b"\x02F\0\0\0\x01F\0\0\0\x02@\0\0\0\x02Q");
 /// # Ok::<(), EncodeError>(())
 /// ```
-#[allow(clippy::missing_errors_doc, reason = "all methods: nested too deeply, too long, or for the other encoding")]
+#[allow(
+    clippy::missing_errors_doc,
+    reason = "all methods: nested too deeply, too long, or for the other encoding"
+)]
 pub trait Emit {
     /// `None`.
     fn none(&mut self) -> Result<(), EncodeError>;

@@ -81,7 +81,9 @@ impl<'b, 'p, B: Build<'p>> Stack<'b, 'p, B> {
                 container.depth = container.depth.max(depth + 1);
                 container.index
             }
-            _ => return Err(DecodeErrorKind::Malformed("an element for something that is no such container")),
+            _ => {
+                return Err(DecodeErrorKind::Malformed("an element for something that is no such container"));
+            }
         };
         let mut object = self.objects.remove(index);
         let contents = self.objects.drain(index..);
@@ -124,14 +126,14 @@ impl<'b, 'p, B: Build<'p>> Stack<'b, 'p, B> {
     /// whether all are hashable.
     #[inline]
     fn contents(&mut self, kind: Kind, base: usize) -> Result<(usize, bool), DecodeErrorKind> {
-        if kind == Kind::Dict && (self.len() - base) % 2 != 0 {
+        if kind == Kind::Dict && !(self.len() - base).is_multiple_of(2) {
             return Err(DecodeErrorKind::Malformed("a key without a value"));
         }
         let (mut depth, mut hashable) = (0, true);
         while let Some(container) = self.containers.pop_if(|container| container.index >= base) {
             let must_hash = match kind {
                 Kind::Tuple | Kind::List => false,
-                Kind::Dict => (container.index - base) % 2 == 0,
+                Kind::Dict => (container.index - base).is_multiple_of(2),
                 Kind::Set | Kind::FrozenSet => true,
             };
             if must_hash && !container.hashable {

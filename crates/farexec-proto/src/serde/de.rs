@@ -33,9 +33,10 @@ impl<'a, 'p> NodeDeserializer<'a, 'p> {
     /// The contents, of anything that has some in a row.
     fn items(&self) -> Option<Nodes<'a, 'p>> {
         match self.node {
-            Node::Tuple(contents) | Node::List(contents) | Node::Set(contents) | Node::FrozenSet(contents) => {
-                Some(self.arena.contents(contents))
-            }
+            Node::Tuple(contents)
+            | Node::List(contents)
+            | Node::Set(contents)
+            | Node::FrozenSet(contents) => Some(self.arena.contents(contents)),
             _ => None,
         }
     }
@@ -70,13 +71,19 @@ impl<'a, 'p> NodeDeserializer<'a, 'p> {
 
     fn visit_float<V: Visitor<'p>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match self.node {
-            #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "that is checked")]
+            #[allow(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                reason = "that is checked"
+            )]
             Node::Int(value) if value as f64 as i128 == i128::from(value) => visitor.visit_f64(value as f64),
             Node::Int(value) => {
                 let unexpected = format!("int {value}, which no float is equal to");
                 Err(de::Error::invalid_type(Unexpected::Other(&unexpected), &visitor))
             }
-            Node::BigInt(..) => Err(de::Error::invalid_type(Unexpected::Other("int of many digits"), &visitor)),
+            Node::BigInt(..) => {
+                Err(de::Error::invalid_type(Unexpected::Other("int of many digits"), &visitor))
+            }
             _ => de::Deserializer::deserialize_any(self, visitor),
         }
     }
@@ -100,12 +107,11 @@ impl<'p> de::Deserializer<'p> for NodeDeserializer<'_, 'p> {
             Node::Text(index) => visitor.visit_str(self.arena.text(index)),
             Node::Bytes(value) => visitor.visit_borrowed_bytes(value),
             Node::Dict(contents) => {
-                let mut entries = Entries { nodes: self.arena.contents(contents), arena: self.arena, key: None };
+                let mut entries =
+                    Entries { nodes: self.arena.contents(contents), arena: self.arena, key: None };
                 visitor.visit_map(&mut entries)
             }
-            Node::Complex(..) => {
-                Err(de::Error::invalid_type(Unexpected::Other("complex number"), &visitor))
-            }
+            Node::Complex(..) => Err(de::Error::invalid_type(Unexpected::Other("complex number"), &visitor)),
             Node::Channel(_) => Err(de::Error::invalid_type(Unexpected::Other("channel"), &visitor)),
             // Handled above; there are no others.
             Node::Tuple(_) | Node::List(_) | Node::Set(_) | Node::FrozenSet(_) => visitor.visit_unit(),

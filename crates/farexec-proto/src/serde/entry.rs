@@ -60,7 +60,8 @@ pub fn to_value<T: Serialize + ?Sized>(item: &T) -> Result<Value, EncodeError> {
 /// [`DecodeError`] if it is not a `T`; the error says which part of it is not.
 pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, DecodeError> {
     let mut payload = Vec::new();
-    let encoding = encode_item(value, &mut payload).map_err(|error| DecodeError::mismatch(error.to_string()))?;
+    let encoding =
+        encode_item(value, &mut payload).map_err(|error| DecodeError::mismatch(error.to_string()))?;
     from_payload(encoding, &payload, NO_PYTHON_2)
 }
 

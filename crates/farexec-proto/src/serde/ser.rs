@@ -316,9 +316,14 @@ impl<E: Emit> Items<'_, E> {
     #[inline]
     fn item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), EncodeError> {
         if let Some(parts) = &mut self.parts {
-            let part = parts.get_mut(self.index).ok_or_else(|| EncodeError::custom("not a complex number"))?;
+            let part =
+                parts.get_mut(self.index).ok_or_else(|| EncodeError::custom("not a complex number"))?;
             self.index += 1;
-            return item.serialize(ItemSerializer { emit: self.emit, meaning: Meaning::Part(part), hashed: false });
+            return item.serialize(ItemSerializer {
+                emit: self.emit,
+                meaning: Meaning::Part(part),
+                hashed: false,
+            });
         }
         let index = self.index;
         self.index += 1;

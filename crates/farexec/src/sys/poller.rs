@@ -38,7 +38,10 @@ impl Poller {
     }
 
     /// Starts to watch a descriptor, and keeps it open until [`remove`](Self::remove).
-    #[allow(unsafe_code, reason = "the polling crate leaves it to the caller that descriptors outlive their registration")]
+    #[allow(
+        unsafe_code,
+        reason = "the polling crate leaves it to the caller that descriptors outlive their registration"
+    )]
     pub(crate) fn add(&self, fd: Arc<OwnedFd>, interest: Interest) -> io::Result<usize> {
         let mut watched = self.watched.lock();
         let entry = watched.vacant_entry();

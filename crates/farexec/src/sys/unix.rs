@@ -303,7 +303,9 @@ impl Process {
     fn signal_group(&self, signal: Signal) {
         match rustix::process::kill_process_group(self.pid, signal) {
             Ok(()) | Err(Errno::SRCH) => {}
-            Err(error) => tracing::debug!(pid = self.pid(), %error, "could not signal a worker's process group"),
+            Err(error) => {
+                tracing::debug!(pid = self.pid(), %error, "could not signal a worker's process group")
+            }
         }
     }
 }

@@ -21,7 +21,8 @@ const DEFAULT_PYTHON: &str = "python3";
 
 pub(crate) fn start(spec: &Spec, id: &str, execmodel: ExecModel) -> Result<Starting, StartError> {
     let words = words(spec)?;
-    let (program, arguments) = words.split_first().map_or((DEFAULT_PYTHON, &[][..]), |(p, a)| (p.as_str(), a));
+    let (program, arguments) =
+        words.split_first().map_or((DEFAULT_PYTHON, &[][..]), |(p, a)| (p.as_str(), a));
     let (their_input, output) = sys::large_pipe()?;
     let (input, their_output) = sys::large_pipe()?;
     let mut command = Command::new(program);
@@ -33,7 +34,8 @@ pub(crate) fn start(spec: &Spec, id: &str, execmodel: ExecModel) -> Result<Start
     }
     if let Some(directory) = &spec.chdir {
         std::fs::create_dir_all(directory).map_err(|source| {
-            let source = io::Error::new(source.kind(), format!("cannot make the directory `{directory}`: {source}"));
+            let source =
+                io::Error::new(source.kind(), format!("cannot make the directory `{directory}`: {source}"));
             StartError::Spawn { command: shown(&words), source }
         })?;
         command.current_dir(directory);

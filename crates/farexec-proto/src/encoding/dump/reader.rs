@@ -178,7 +178,8 @@ impl<'b, 'p, B: Build<'p>> Reader<'b, 'p, B> {
         if digits.len() > MAX_DECIMAL_DIGITS {
             return Err(self.input.error(DecodeErrorKind::IntTooLong));
         }
-        let value = BigInt::parse_bytes(text, 10).ok_or_else(|| self.input.error(DecodeErrorKind::NotDecimal))?;
+        let value =
+            BigInt::parse_bytes(text, 10).ok_or_else(|| self.input.error(DecodeErrorKind::NotDecimal))?;
         let bytes = value.to_signed_bytes_le();
         match as_word(trim(&bytes)) {
             Some(value) => self.scalar(|builder| builder.int(value)),
