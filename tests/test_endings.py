@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+
 from processes import wait_until_gone
 
 WORK = """

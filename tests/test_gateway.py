@@ -7,9 +7,9 @@ import sys
 import time
 
 import pytest
-from processes import is_running, wait_until_gone
 
 import farexec
+from processes import is_running, wait_until_gone
 
 
 def test_group_is_a_container(group):
@@ -33,7 +33,7 @@ def test_members_start_together():
     farexec.Group(["popen"]).terminate(timeout=5)
     one = time.monotonic() - began
     began = time.monotonic()
-    with farexec.Group(["popen//python=sh -c 'sleep 1; exec %s \"$@\"' sh" % sys.executable] * 8) as group:
+    with farexec.Group([f"popen//python=sh -c 'sleep 1; exec {sys.executable} \"$@\"' sh"] * 8) as group:
         assert len(group) == 8
         assert time.monotonic() - began < 4 + 8 * one
 

@@ -3,6 +3,8 @@ from typing import Any, ClassVar, final
 
 from . import _errors, _gateway
 
+__all__ = ["NO_ENDMARKER", "Channel", "Gateway", "Group", "ReceiveQueue", "__version__", "dumps", "loads", "parse_spec"]
+
 __version__: str
 NO_ENDMARKER: Any
 

@@ -22,19 +22,24 @@ class XSpec:
     :raises ValueError: the text is no spec; the error names the part that is wrong.
     """
 
+    env: dict[str, str]
+
     def __init__(self, string: str) -> None:
-        self.__dict__["_spec"] = string
-        self.__dict__["env"] = {}
+        self._spec = string
+        self.env = {}
         for key, value in _native.parse_spec(string):
             if key.startswith("env:"):
-                self.env[key[4:]] = value
+                self.env[key[4:]] = value or ""
             else:
-                self.__dict__[key] = True if value is None else value
+                setattr(self, key, True if value is None else value)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         return None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"<XSpec {self._spec!r}>"

@@ -157,7 +157,6 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-#[allow(clippy::print_stdout, reason = "telling what it does is half of this program")]
 fn say(line: &str) {
     println!("{line}");
 }

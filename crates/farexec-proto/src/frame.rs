@@ -1,6 +1,6 @@
 //! Frames: how messages are cut out of, and put into, a byte stream.
 //!
-//! [`FrameReader`] takes bytes as they arrive, in any chunking, and gives back whole [`Frame`]s; [`write`] and
+//! [`FrameReader`] takes bytes as they arrive, in any chunking, and gives back whole [`Frame`]s; [`write()`] and
 //! [`write_with`] append one frame to a buffer. What a frame *means* is the business of [`crate::session`].
 //! The layout is section 2 of `docs/PROTOCOL.md`.
 

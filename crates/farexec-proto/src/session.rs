@@ -71,7 +71,7 @@ pub enum Event<'a, 's, C> {
         channel: &'s C,
         /// How the request is encoded.
         encoding: Encoding,
-        /// The request: [`crate::control::Execute`].
+        /// The request: a dict, as `docs/PROTOCOL.md` lists it.
         request: Cow<'a, [u8]>,
     },
     /// How strings are coerced on a channel, or on all of the gateway.

@@ -1,7 +1,7 @@
 //! The extension module `farexec._native`: thin classes over the crate `farexec`, for the package `farexec` to build on.
 //!
 //! Two rules hold everywhere here. The interpreter's lock is released before anything waits, and is never asked for while a lock of
-//! `farexec` is held. And whatever goes wrong becomes a Python exception ([`errors`]).
+//! `farexec` is held. And whatever goes wrong becomes a Python exception (in `errors`).
 
 mod callback;
 mod channel;

@@ -20,6 +20,7 @@
 //! on a whole group returns, and a **receive queue** is fed by all of its channels.
 
 #![deny(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod bootstrap;
 mod callback;

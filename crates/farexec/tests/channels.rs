@@ -1,5 +1,7 @@
 //! Channels between Rust and real interpreters: items both ways, ends, errors, callbacks, queues.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! Workers as processes: how they start and fail to, how they end and by what, and that nothing of them stays behind.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
