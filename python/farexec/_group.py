@@ -85,7 +85,7 @@ class Group:
         for spec in specs:
             self.allocate_id(spec)
         natives = self._native.start([spec._current() for spec in specs], default_python())
-        made = [Gateway(native, spec) for native, spec in zip(natives, specs)]
+        made = [Gateway(native, spec) for native, spec in zip(natives, specs, strict=True)]
         self._gateways.extend(made)
         return made
 

@@ -1,5 +1,7 @@
 //! `dumps` and `loads`: objects as bytes, in the dump format.
 
+use std::cell::Cell;
+
 use farexec::proto::encoding::{StringCoercion, dump};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -8,13 +10,30 @@ use crate::decode::{NoChannels, PyBuilder};
 use crate::encode::PyItem;
 use crate::errors;
 
+/// A buffer larger than this is given back after use.
+const KEPT_CAPACITY: usize = 4 << 20;
+
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// Returns `obj` as bytes, in the format that execnet stores data in (version 2).
 ///
 /// Raises DumpError if a part of it is of a type that cannot be stored; channels cannot.
 #[pyfunction]
 pub(crate) fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    let bytes = dump::dumps(&PyItem::new(obj, None)).map_err(|error| errors::dump_error(py, &error))?;
-    Ok(PyBytes::new(py, &bytes))
+    // The buffer is kept: fresh memory from the system costs as much as writing to it.
+    let mut bytes = BUFFER.take();
+    bytes.clear();
+    let written = dump::dumps_into(&PyItem::new(obj, None), &mut bytes);
+    let result = match written {
+        Ok(()) => Ok(PyBytes::new(py, &bytes)),
+        Err(error) => Err(errors::dump_error(py, &error)),
+    };
+    if bytes.capacity() <= KEPT_CAPACITY {
+        BUFFER.set(bytes);
+    }
+    result
 }
 
 /// Returns the object that `dumps`, here or of execnet, has made bytes of.

@@ -6,4 +6,4 @@ mod reader;
 mod writer;
 
 pub use reader::{decode, loads};
-pub use writer::{Writer, dumps, encode};
+pub use writer::{Writer, dumps, dumps_into, encode};

@@ -33,9 +33,18 @@ pub fn encode(item: &(impl Encode + ?Sized), out: &mut Vec<u8>) -> Result<(), En
 /// # Errors
 /// [`EncodeError`] if a part of the object is not plain data.
 pub fn dumps(item: &(impl Encode + ?Sized)) -> Result<Vec<u8>, EncodeError> {
-    let mut bytes = vec![opcode::VERSION];
-    encode(item, &mut bytes)?;
+    let mut bytes = Vec::new();
+    dumps_into(item, &mut bytes)?;
     Ok(bytes)
+}
+
+/// As [`dumps`], appending to a buffer that the caller has.
+///
+/// # Errors
+/// [`EncodeError`]; nothing of use is in the buffer then.
+pub fn dumps_into(item: &(impl Encode + ?Sized), out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    out.push(opcode::VERSION);
+    encode(item, out)
 }
 
 /// The [`Emit`] of the dump format.
