@@ -2,9 +2,23 @@
 
 import os
 
+import interpreters
 import pytest
 
 import farexec
+
+
+def pytest_report_header():
+    return interpreters.report()
+
+
+@pytest.fixture(params=interpreters.interpreters(), ids=lambda parameter: parameter[0])
+def python(request):
+    """The path of an interpreter; a test that takes it runs in each."""
+    name, path = request.param
+    if path is None:
+        pytest.fail(f"Python {name} is expected and was not found; see tests/interpreters.py")
+    return path
 
 
 @pytest.fixture
