@@ -1,6 +1,8 @@
 //! Golden vectors: what execnet 2.1.2 and CPython's pickle have written is read as they would read it and, in the dump format, written
 //! back byte for byte; and what this crate writes is what they were seen to read. `golden/make.py` made the former and checks the latter.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 
 use farexec_proto::encoding::{DecodeError, DecodeErrorKind, StringCoercion, dump, encode_item, message};

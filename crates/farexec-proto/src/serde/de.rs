@@ -47,7 +47,7 @@ impl<'a, 'p> NodeDeserializer<'a, 'p> {
         let value = visitor.visit_seq(&mut items)?;
         match items.nodes.len() {
             0 => Ok(value),
-            left => Err(DecodeError::mismatch(format!("{left} elements more than expected"))),
+            left => Err(DecodeError::mismatch(format!("too many elements: {left} more than expected"))),
         }
     }
 

@@ -41,14 +41,10 @@
 //! let coercion = StringCoercion { py2str_as_py3str: true };
 //! assert_eq!(farexec_proto::serde::from_payload::<Job>(encoding, &payload, coercion)?, job);
 //!
-//! let error = farexec_proto::serde::from_payload::<(u8, Vec<u8>)>(
-//!     farexec_proto::Encoding::Message,
-//!     b"K\x01](K\x02Nee.".strip_suffix(b"e.").map(|start| [start, &b"\x86."[..]].concat()).unwrap().as_slice(),
-//!     coercion,
-//! );
+//! let error = farexec_proto::Value::from([("command", vec!["make"]), ("env", vec![])]).decode::<Job>();
 //! assert_eq!(
 //!     error.unwrap_err().to_string(),
-//!     "cannot decode item[1][1]: invalid type: unit value, expected u8",
+//!     "cannot decode item['env']: invalid type: sequence, expected a map",
 //! );
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

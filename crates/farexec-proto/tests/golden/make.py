@@ -90,7 +90,7 @@ OBJECTS = {
     "frozenset_nested": frozenset([frozenset([frozenset()])]),
     "frozenset_1500": frozenset(range(1500)),
     "deep": None,
-    "records": [{"id": n, "name": "name %d" % n, "score": n / 7, "tags": ("a", "b")} for n in range(50)],
+    "records": [{"id": n, "name": f"name {n}", "score": n / 7, "tags": ("a", "b")} for n in range(50)],
 }
 for _ in range(60):
     OBJECTS["deep"] = [(OBJECTS["deep"],)]
@@ -113,9 +113,10 @@ NAMING_CODE = [print, collections.OrderedDict(a=1), Ellipsis, ValueError("x"), b
 
 
 def main():
-    with io.open(os.path.join(HERE, "vectors.txt"), "w", encoding="utf-8", newline="\n") as out:
+    with open(os.path.join(HERE, "vectors.txt"), "w", encoding="utf-8", newline="\n") as out:
         for who, name, data, text in vectors():
-            out.write("%s\t%s\t%s\t%s\n" % (who, name, pack(data), text if len(text) <= 1000 else digest(text)))
+            text = text if len(text) <= 1000 else digest(text)
+            out.write(f"{who}\t{name}\t{pack(data)}\t{text}\n")
 
 
 def vectors():
@@ -123,7 +124,7 @@ def vectors():
         yield "execnet", name, execnet.dumps(obj), repr(obj)
     for name, obj in OBJECTS.items():
         for protocol in (3, 4):
-            yield "pickle", "%s_%d" % (name, protocol), fast_pickle(obj, protocol), repr(obj)
+            yield "pickle", f"{name}_{protocol}", fast_pickle(obj, protocol), repr(obj)
     for number, obj in enumerate(NAMING_CODE):
         yield "code", type(obj).__name__ + str(number), fast_pickle(obj, 4), ""
     for name, body in python_2().items():
@@ -162,20 +163,20 @@ def check():
     objects.update(DUMPED_ONLY)
     objects.update(NOT_OF_EXECNET)
     count = 0
-    with io.open(os.path.join(HERE, "written.txt"), encoding="utf-8") as lines:
+    with open(os.path.join(HERE, "written.txt"), encoding="utf-8") as lines:
         for line in lines:
             encoding, name, packed = line.rstrip("\n").split("\t")
             obj = (execnet.loads if encoding == "dump" else pickle.loads)(unpack(packed))
             if repr(obj) != repr(objects[name]):
-                sys.exit("%s, %s: %r" % (encoding, name, obj))
+                sys.exit(f"{encoding}, {name}: {obj!r}")
             count += 1
-    print("%d vectors are read as they were meant" % count)
+    print(f"{count} vectors are read as they were meant")
 
 
 def pack(data):
     pieces = re.split(rb"((.)\2{63,})", data, flags=re.S)
     return "".join(
-        piece.hex() if index % 3 == 0 else "(%s*%d)" % (pieces[index + 1].hex(), len(piece))
+        piece.hex() if index % 3 == 0 else f"({pieces[index + 1].hex()}*{len(piece)})"
         for index, piece in enumerate(pieces)
         if index % 3 != 2
     )
@@ -186,7 +187,7 @@ def unpack(text):
 
 
 def digest(text):
-    return "#%d %d" % (len(text.encode()), zlib.adler32(text.encode()))
+    return f"#{len(text.encode())} {zlib.adler32(text.encode())}"
 
 
 if __name__ == "__main__":
