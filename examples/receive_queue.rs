@@ -9,7 +9,8 @@ use farexec::{Group, Item, MultiChannel, Wait};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let group = Group::new();
     let gateways = group.make_gateways(["popen"; 2])?;
-    let channels = vec![gateways[0].remote_exec("channel.send(1)")?, gateways[1].remote_exec("channel.send(2)")?];
+    let channels =
+        vec![gateways[0].remote_exec("channel.send(1)")?, gateways[1].remote_exec("channel.send(2)")?];
     let queue = MultiChannel::new(channels).receive_queue()?;
     let mut sum = 0;
     while sum < 3 {

@@ -13,7 +13,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let group = Group::new();
     for gateway in group.make_gateways(["popen"; WORKERS])? {
         let hello = gateway.hello();
-        println!("{} is {} {} with pid {}", gateway.id(), hello.implementation, version(&hello.version), hello.pid);
+        println!(
+            "{} is {} {} with pid {}",
+            gateway.id(),
+            hello.implementation,
+            version(&hello.version),
+            hello.pid
+        );
     }
 
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/process_item.py");

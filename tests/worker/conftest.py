@@ -31,11 +31,11 @@ def find_interpreter(name):
 def interpreters():
     listed = os.environ.get("FAREXEC_INTERPRETERS")
     if listed:
-        return [(path, path) for path in listed.split(":")]
+        return [(path.strip("/").replace("/", "."), path) for path in listed.split(":")]
     return [(name, find_interpreter(name)) for name in EXPECTED]
 
 
-@pytest.fixture(params=interpreters(), ids=lambda parameter: parameter[0].rpartition("/")[2] or parameter[0])
+@pytest.fixture(params=interpreters(), ids=lambda parameter: parameter[0])
 def python(request):
     """The path of an interpreter."""
     name, path = request.param

@@ -10,6 +10,7 @@ import pickle
 import signal
 import struct
 import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -28,6 +29,9 @@ EXECUTE, ITEM, OPEN, LAST, CLOSE, CLOSE_ERROR, RECONFIGURE = 0x10, 0x11, 0x12, 0
 STATUS, STATUS_REPLY, PING, PONG = 0x20, 0x21, 0x22, 0x23
 TERMINATE = 0x30
 DUMP_FORMAT = 1
+
+if hasattr(sys, "set_int_max_str_digits"):
+    sys.set_int_max_str_digits(0)  # the encodings below are as simple as they can be
 
 WAIT = 10.0  # seconds: longer than anything here takes on a busy machine
 

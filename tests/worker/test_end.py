@@ -38,7 +38,7 @@ def test_terminate_idle(worker, before):
 
 
 def test_terminate_wakes_who_waits(worker):
-    numbers = [worker.execute("channel.send(1)\ntry: channel.receive()\nexcept EOFError: print('end')") for _ in range(3)]
+    numbers = [worker.execute("channel.send(1)\ntry: channel.receive()\nexcept EOFError: __import__('sys').stderr.write('end\\n')") for _ in range(3)]
     for number in numbers:
         worker.receive(number)
     began = time.monotonic()
@@ -113,7 +113,7 @@ def test_cut_off_takes_children_along(worker, source):
 def test_the_group_is_only_killed_by_its_leader(start):
     """START may say `group` to a worker that leads none; nobody else's processes may die for that."""
     worker = start(start={"group": True}, group=False)
-    number = worker.execute("import subprocess\nchild = subprocess.Popen(['sleep', '60'])\nchannel.send(child.pid)")
+    number = worker.execute("import subprocess\nchild = subprocess.Popen(['sleep', '60'], stderr=open('/dev/null'))\nchannel.send(child.pid)")
     child = worker.receive(number)
     worker.expect(CLOSE, number)
     worker.cut_off()

@@ -30,8 +30,6 @@ def same(left, right):
 def test_every_type_comes_back_as_it_went(worker, dumped):
     number = worker.execute(ECHO)
     for item in ITEMS:
-        if dumped and type(item) is int and abs(item) > 10**4000:
-            continue  # this coordinator's own decimal conversion has the limit
         worker.send(number, item, dumped)
         answer = worker.receive(number)
         assert same(answer, item), (item, answer)
@@ -61,21 +59,12 @@ channel.send(value == (1 << 50000) - 1)
 channel.send([value, -value, 1j])
 channel.send(getattr(sys, "get_int_max_str_digits", int)() == before)
 """
-    import sys
-
     value = (1 << 50000) - 1
-    before = sys.get_int_max_str_digits() if hasattr(sys, "get_int_max_str_digits") else None
-    try:
-        if before is not None:
-            sys.set_int_max_str_digits(0)
-        number = worker.execute(source)
-        worker.send(number, value, dumped=True)
-        assert worker.receive(number) is True
-        assert worker.receive(number) == [value, -value, 1j]
-        assert worker.receive(number) is True
-    finally:
-        if before is not None:
-            sys.set_int_max_str_digits(before)
+    number = worker.execute(source)
+    worker.send(number, value, dumped=True)
+    assert worker.receive(number) is True
+    assert worker.receive(number) == [value, -value, 1j]
+    assert worker.receive(number) is True
 
 
 REFUSED = """

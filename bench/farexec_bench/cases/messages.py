@@ -1,0 +1,216 @@
+"""Items on channels: there and back, one way, from many at once; and the channels themselves.
+
+What the standard library has in place of a channel is in `rivals`, under the same names of cases.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..casework import Figures, Run, case
+from .starting import check
+
+MIB = 2**20
+
+ECHO = "for item in channel: channel.send(item)"
+
+COUNT = """
+for count in channel:
+    for number in range(count):
+        channel.send(number)
+"""
+
+SINK = """
+for count in channel:
+    total = 0
+    for _ in range(count):
+        total += channel.receive()
+    channel.send(total)
+"""
+
+POUR = """
+block = b"x" * 2**20
+for count in channel:
+    for _ in range(count):
+        channel.send(block)
+"""
+
+SWALLOW = """
+for count in channel:
+    total = 0
+    for _ in range(count):
+        total += len(channel.receive())
+    channel.send(total)
+"""
+
+GREET = """
+for opened in channel:
+    opened.send(1)
+    opened.close()
+"""
+
+GREET_TOGETHER = """
+for count in channel:
+    opened = [channel.receive() for _ in range(count)]
+    for number, one in enumerate(opened):
+        one.send(number)
+        one.close()
+    channel.send(count)
+"""
+
+
+@case("int-round-trip")
+def int_round_trip(run: Run) -> Figures:
+    """A small int there and back, `size` times in a sample."""
+    with run.group() as group:
+        channel = group[0].remote_exec(ECHO)
+
+        def trips() -> None:
+            for _ in range(run.size):
+                channel.send(1)
+                channel.receive()
+
+        return run.sample(trips, per=run.size)
+
+
+@case("list-round-trip")
+def list_round_trip(run: Run) -> Figures:
+    """A list of `size` ints there and back."""
+    numbers = list(range(run.size))
+    with run.group() as group:
+        channel = group[0].remote_exec(ECHO)
+
+        def trip() -> None:
+            channel.send(numbers)
+            check(len(channel.receive()) == run.size, "the list comes back")
+
+        return run.sample(trip)
+
+
+@case("remote-exec")
+def remote_exec(run: Run) -> Figures:
+    """Code of one line, executed, and its result."""
+    with run.group() as group:
+        gateway = group[0]
+
+        def executions() -> None:
+            for _ in range(run.size):
+                gateway.remote_exec("channel.send(1)").receive()
+
+        return run.sample(executions, per=run.size)
+
+
+@case("ints-out")
+def ints_out(run: Run) -> Figures:
+    """Small ints to the worker, until it has them all."""
+    with run.group() as group:
+        channel = group[0].remote_exec(SINK)
+
+        def batch() -> None:
+            channel.send(run.size)
+            for number in range(run.size):
+                channel.send(number)
+            check(channel.receive() == sum(range(run.size)), "all ints arrive")
+
+        return run.sample(batch, per=run.size)
+
+
+@case("ints-in")
+def ints_in(run: Run) -> Figures:
+    """Small ints from the worker."""
+    with run.group() as group:
+        channel = group[0].remote_exec(COUNT)
+
+        def batch() -> None:
+            channel.send(run.size)
+            total = 0
+            for _ in range(run.size):
+                total += channel.receive()
+            check(total == sum(range(run.size)), "all ints arrive")
+
+        return run.sample(batch, per=run.size)
+
+
+@case("bytes-out")
+def bytes_out(run: Run) -> Figures:
+    """Blocks of 1 MiB to the worker, until it has them all."""
+    block = b"x" * MIB
+    with run.group() as group:
+        channel = group[0].remote_exec(SWALLOW)
+
+        def batch() -> None:
+            channel.send(run.size)
+            for _ in range(run.size):
+                channel.send(block)
+            check(channel.receive() == run.size * MIB, "all bytes arrive")
+
+        return run.sample(batch, per=run.size)
+
+
+@case("bytes-in")
+def bytes_in(run: Run) -> Figures:
+    """Blocks of 1 MiB from the worker."""
+    with run.group() as group:
+        channel = group[0].remote_exec(POUR)
+
+        def batch() -> None:
+            channel.send(run.size)
+            total = 0
+            for _ in range(run.size):
+                total += len(channel.receive())
+            check(total == run.size * MIB, "all bytes arrive")
+
+        return run.sample(batch, per=run.size)
+
+
+@case("receive-queue")
+def receive_queue(run: Run) -> Figures:
+    """Small ints from four workers through one queue."""
+    workers = 4
+    with run.group(workers) as group:
+        channels = group.remote_exec(COUNT)
+        queue = channels.make_receive_queue()
+
+        def batch() -> None:
+            channels.send_each(run.size)
+            total = 0
+            for _ in range(run.size * workers):
+                total += queue.get()[1]
+            check(total == workers * sum(range(run.size)), "all ints arrive")
+
+        return run.sample(batch, per=run.size * workers)
+
+
+@case("channels-in-turn")
+def channels_in_turn(run: Run) -> Figures:
+    """A channel opened, one item received on it, and closed; then the next."""
+    with run.group() as group:
+        gateway = group[0]
+        control = gateway.remote_exec(GREET)
+
+        def batch() -> None:
+            for _ in range(run.size):
+                opened = gateway.newchannel()
+                control.send(opened)
+                opened.receive()
+                opened.waitclose()
+
+        return run.sample(batch, per=run.size)
+
+
+@case("channels-at-once")
+def channels_at_once(run: Run) -> Figures:
+    """Many channels open at the same time, one item received on each."""
+    with run.group() as group:
+        gateway = group[0]
+        control = gateway.remote_exec(GREET_TOGETHER)
+
+        def batch() -> None:
+            control.send(run.size)
+            opened: list[Any] = [gateway.newchannel() for _ in range(run.size)]
+            for channel in opened:
+                control.send(channel)
+            check(control.receive() == run.size, "the worker has all channels")
+            check([one.receive() for one in opened] == list(range(run.size)), "each channel has its item")
+
+        return run.sample(batch)

@@ -1,0 +1,165 @@
+"""The command line of the harness: reads the options, has the rows measured, and hands the figures on.
+
+Exit status: 0, all cases ran (goals that are not met do not count: figures of a shared machine prove
+nothing); 1, a case failed, hung or left processes behind, or an interpreter is missing; 2, wrong arguments;
+130, interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import environments, machine, report
+from .environments import EnvironmentProblem
+from .measuring import CASE_LIMIT, Settings, heats_of, measure
+from .rows import ROWS, Row
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the harness."""
+    parser = make_parser()
+    given = parser.parse_args(arguments)
+    rows = selected(given.rows)
+    if not rows:
+        parser.error(f"no row is called {given.rows!r}; --list shows them")
+    if given.list:
+        width = max(len(row.name) for row in rows)
+        print("\n".join(f"{row.name:<{width}}  {row.what}" for row in rows))
+        return 0
+    if given.markdown and (given.quick or given.ours != "farexec"):
+        parser.error("--markdown is for the real figures, without --quick and --ours")
+    signal.signal(signal.SIGTERM, interrupt)
+    settings = Settings(given.quick, given.repetitions, given.ours, given.limit)
+    try:
+        found = environments.find(given.execnet, given.ours)
+        return compare(rows, found, settings, given)
+    except EnvironmentProblem as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="bench/run.py",
+        description="Measures farexec beside execnet and the standard library, in one run on one machine.",
+        epilog=(__doc__ or "").partition("\n\n")[2],
+    )
+    add = parser.add_argument
+    add(
+        "--quick",
+        action="store_true",
+        help="small sizes, once each: shows that all cases run, measures nothing",
+    )
+    add(
+        "--rows",
+        metavar="PATTERN",
+        default="*",
+        help="only these rows: names with * and ?, separated by commas",
+    )
+    add("--list", action="store_true", help="show the rows and end")
+    add(
+        "--repetitions",
+        type=positive,
+        metavar="N",
+        help="how often each case is run (default: what its row says)",
+    )
+    add(
+        "--limit",
+        type=float,
+        default=CASE_LIMIT,
+        metavar="SECONDS",
+        help="when a case hangs (default: %(default)g)",
+    )
+    add(
+        "--execnet",
+        metavar="PYTHON",
+        help="interpreter of an environment with execnet (default: one is made)",
+    )
+    add("--ours", default="farexec", choices=("farexec", "execnet"), help="the library that runs as farexec")
+    add("--json", type=Path, metavar="PATH", help="write all samples to a file")
+    add("--markdown", type=Path, metavar="PATH", help="write the document, such as docs/BENCHMARKS.md")
+    return parser
+
+
+def positive(text: str) -> int:
+    """A number of at least one."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("has to be at least 1")
+    return number
+
+
+def selected(patterns: str) -> list[Row]:
+    """The rows whose names match one of the patterns."""
+    return [row for row in ROWS if any(fnmatch.fnmatchcase(row.name, one) for one in patterns.split(","))]
+
+
+def interrupt(*_: object) -> None:
+    """Takes a termination as a Ctrl-C, so that the running case is ended with us."""
+    raise KeyboardInterrupt
+
+
+def compare(
+    rows: list[Row], found: environments.Environments, settings: Settings, given: argparse.Namespace
+) -> int:
+    """Measures, prints the table and writes the files."""
+    about = describe(found, settings)
+    for library, reason in found.missing.items():
+        print(f"{library} does not compete: {reason}", file=sys.stderr)
+    heats = heats_of(rows, settings)
+    different = list({id(heat): heat for heat in heats.values()}.values())
+    start = time.monotonic()
+    interrupted = False
+    try:
+        measure(different, found, settings)
+    except KeyboardInterrupt:
+        interrupted = True
+    about["seconds"] = round(time.monotonic() - start, 1)
+    entries = report.entries_of(rows, heats)
+    print(heading(about))
+    print(report.table(entries))
+    print(f"\n{report.summary(entries)}; {about['seconds']:g} s")
+    if interrupted:
+        raise KeyboardInterrupt
+    if given.json:
+        given.json.write_text(json.dumps(report.as_json(entries, heats, about), indent=1) + "\n")
+    if given.markdown:
+        given.markdown.write_text(report.as_markdown(entries, about))
+    return 1 if any(entry.problems for entry in entries) else 0
+
+
+def describe(found: environments.Environments, settings: Settings) -> dict[str, Any]:
+    """What was measured on what."""
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "revision": machine.revision(),
+        "machine": machine.describe(),
+        "versions": found.versions,
+        "remark": machine.busy(),
+        "quick": settings.quick,
+        "ours": settings.ours,
+    }
+
+
+def heading(about: dict[str, Any]) -> str:
+    """What stands above the table."""
+    lines = [f"{name}: {value}" for name, value in {**about["machine"], **about["versions"]}.items()]
+    if about["ours"] != "farexec":
+        lines.append(f"{about['ours']} runs in farexec's place: this only shows that the cases work")
+    if about["quick"]:
+        lines.append("quick: the sizes are too small for the figures to mean anything")
+    if about["remark"]:
+        lines.append(about["remark"])
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,45 @@
+"""Who competes: the libraries in their variants, their rivals, and programs of any kind.
+
+A contender says which interpreter of `environments` runs its case, which library the case is to use, and
+where its workers run. `rows` puts contenders into rows; `runner` starts them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One column of figures.
+
+    A `program` takes the arguments of ``case.py`` and prints the same JSON; it is a path below the
+    repository's root. Without one, ``case.py`` is run by the interpreter `environment`. In a spec,
+    ``{plain}`` stands for an interpreter that has no farexec. `worker` is what the far end has to be for the
+    figure to be this contender's.
+    """
+
+    name: str
+    library: str
+    environment: str = "farexec"
+    spec: str = "popen"
+    options: tuple[str, ...] = ()
+    worker: str | None = None
+    program: str | None = None
+
+
+EXECNET = Contender("execnet", "execnet", environment="execnet")
+
+FAREXEC = Contender("farexec", "farexec", worker="native")
+ZERO_INSTALL = Contender("farexec zero-install", "farexec", spec="popen//python={plain}", worker="pure")
+TEMPLATE = Contender("farexec template", "farexec", spec="popen//start=template")
+WARM_TEMPLATE = Contender("farexec warm template", "farexec", spec="popen//start=template", options=("warm",))
+SPAWN = Contender("farexec spawn", "farexec", spec="popen//start=spawn")
+MAP = Contender("farexec map", "farexec", options=("map",))
+
+PYTHON = Contender("python -c pass", "python")
+PIPE = Contender("bare pipe", "pipe")
+MULTIPROCESSING_PIPE = Contender("multiprocessing.Pipe", "multiprocessing")
+POOL = Contender("multiprocessing.Pool", "multiprocessing")
+EXECUTOR = Contender("ProcessPoolExecutor", "futures")
+PICKLE = Contender("pickle 5", "pickle")
