@@ -147,13 +147,24 @@ impl<'p> de::Deserializer<'p> for NodeDeserializer<'_, 'p> {
         }
     }
 
+    #[inline]
     fn deserialize_newtype_struct<V: Visitor<'p>>(
         self,
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match (name, self.node) {
-            (marker::VALUE, _) => visitor.visit_enum(self),
+            // What the other methods cannot tell apart goes by its kind.
+            (
+                marker::VALUE,
+                Node::BigInt(..)
+                | Node::Complex(..)
+                | Node::Channel(_)
+                | Node::Tuple(_)
+                | Node::Set(_)
+                | Node::FrozenSet(_),
+            ) => visitor.visit_enum(self),
+            (marker::VALUE, _) => self.deserialize_any(visitor),
             (marker::CHANNEL, Node::Channel(id)) => visitor.visit_u32(id.number()),
             (marker::CHANNEL, _) => Err(DecodeError::mismatch("not a channel".to_owned())),
             _ => visitor.visit_newtype_struct(self),
@@ -370,7 +381,7 @@ impl<'a, 'p> EnumAccess<'p> for NodeDeserializer<'a, 'p> {
             Node::Tuple(_) => Kind::Tuple,
             Node::Set(_) => Kind::Set,
             Node::FrozenSet(_) => Kind::FrozenSet,
-            _ => Kind::Plain,
+            _ => return Err(DecodeError::mismatch("not an enum".to_owned())),
         };
         let kind: U8Deserializer<DecodeError> = (kind as u8).into_deserializer();
         Ok((seed.deserialize(kind)?, Contents(self)))

@@ -315,6 +315,23 @@ pub(super) struct Items<'e, E> {
 impl<E: Emit> Items<'_, E> {
     #[inline]
     fn item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), EncodeError> {
+        if let (Shape::List, false) = (self.shape, self.hashed) {
+            return self.list_item(item);
+        }
+        self.other_item(item)
+    }
+
+    /// The most frequent case on its own.
+    #[inline]
+    fn list_item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), EncodeError> {
+        let index = self.index;
+        self.index += 1;
+        self.emit.list_index(index)?;
+        item.serialize(ItemSerializer::new(self.emit)).map_err(|error| error.at_index(index))?;
+        self.emit.list_item()
+    }
+
+    fn other_item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), EncodeError> {
         if let Some(parts) = &mut self.parts {
             let part =
                 parts.get_mut(self.index).ok_or_else(|| EncodeError::custom("not a complex number"))?;

@@ -57,17 +57,16 @@ impl Serialize for Bytes<'_> {
 }
 
 impl<'de> Deserialize<'de> for Value {
+    #[inline]
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_newtype_struct(marker::VALUE, ValueVisitor)
     }
 }
 
-/// What this crate's deserializer says an object is before it shows its contents.
+/// What this crate's deserializer says an object is before it shows its contents, if serde has no word for it.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 pub(super) enum Kind {
-    /// Whatever its contents say.
-    Plain,
     BigInt,
     Complex,
     Channel,
@@ -94,9 +93,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<Value, A::Error> {
         let (kind, contents) = access.variant::<u8>()?;
         let items = |contents: A::Variant| contents.tuple_variant(0, ItemsVisitor);
-        if kind == Kind::Plain as u8 {
-            contents.struct_variant(&[], self)
-        } else if kind == Kind::Tuple as u8 {
+        if kind == Kind::Tuple as u8 {
             items(contents).map(Value::Tuple)
         } else if kind == Kind::Set as u8 {
             items(contents).map(Value::Set)
