@@ -2,10 +2,10 @@
 
 import os
 
-import interpreters
 import pytest
 
 import farexec
+import interpreters
 
 
 def pytest_report_header():

@@ -3,9 +3,9 @@
 import math
 
 import pytest
-from processes import wait_until_gone
 
 import farexec
+from processes import wait_until_gone
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The harness behind ``bench/run.py``. `rows` says what is measured, `cases` how.
+"""The harness behind ``bench/run.py``: `rows` says what is measured, `cases` how.
 
-`runner` runs a case in a process of its own, `measuring` all of them in turns, and `report` tells what came out.
+`runner` runs one case in its own process, `measuring` all of them in turns, `report` tells what came out.
 """

@@ -25,6 +25,9 @@ Figures = dict[str, list[float]]
 END_TIMEOUT = 10.0
 """Seconds that the workers of a case have to end before they are killed."""
 
+NOT_YET = "does not have that yet"
+"""What the error of a library says that is asked for a part which is not built."""
+
 clock = time.perf_counter
 
 
@@ -122,6 +125,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures = function(run)
     except Unavailable as reason:
         unavailable = str(reason)
+    except ValueError as error:
+        if NOT_YET not in str(error):
+            raise
+        unavailable = str(error)
     sys.stdout.flush()
     print("\n" + json.dumps({"figures": figures, "facts": run.facts, "unavailable": unavailable}), flush=True)
     return 0

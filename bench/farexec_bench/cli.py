@@ -147,7 +147,7 @@ def describe(found: environments.Environments, settings: Settings) -> dict[str, 
         "revision": machine.revision(),
         "machine": machine.describe(),
         "versions": found.versions,
-        "remark": machine.busy(),
+        "remarks": list(filter(None, (machine.busy(), machine.unpinned()))),
         "quick": settings.quick,
         "ours": settings.ours,
     }
@@ -160,6 +160,4 @@ def heading(about: dict[str, Any]) -> str:
         lines.append(f"{about['ours']} runs in farexec's place: this only shows that the cases work")
     if about["quick"]:
         lines.append("quick: the sizes are too small for the figures to mean anything")
-    if about["remark"]:
-        lines.append(about["remark"])
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *about["remarks"]]) + "\n"

@@ -33,6 +33,16 @@ def busy() -> str | None:
     return f"the machine was not idle at the start: a load of {load:.1f}"
 
 
+def processor_to_pin() -> int | None:
+    """The processor for pinned rows; None where the system cannot pin."""
+    return min(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else None
+
+
+def unpinned() -> str | None:
+    """A warning where rows that should be pinned cannot be."""
+    return "this system cannot pin processes: no row is pinned" if processor_to_pin() is None else None
+
+
 def processor() -> str:
     """The processor's model."""
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from . import runner
 from .contenders import Contender
 from .environments import Environments
-from .machine import ROOT
+from .machine import ROOT, processor_to_pin
 from .rows import Row
 from .runner import Outcome
 
@@ -92,7 +92,7 @@ def measure(heats: Sequence[Heat], environments: Environments, settings: Setting
     """Runs all heats; KeyboardInterrupt leaves those that are done with their outcomes."""
     total = sum(heat.repetitions * len(heat.outcomes) for heat in heats)
     progress = Progress(total)
-    processor = runner.processor_to_pin()
+    processor = processor_to_pin()
     try:
         for heat in heats:
             for repetition in range(heat.repetitions):

@@ -129,8 +129,7 @@ def as_markdown(entries: Sequence[Entry], about: Mapping[str, Any]) -> str:
         rows[0][-1] = "; ".join(filter(None, [rows[0][-1], *notes]))
         parts += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     told = [f"- {name}: {value}" for name, value in {**about["machine"], **about["versions"]}.items()]
-    if about["remark"]:
-        told.append(f"- {about['remark']}")
+    told += [f"- {remark}" for remark in about["remarks"]]
     text = TEMPLATE.read_text()
     values = {
         "date": about["date"],

@@ -77,24 +77,24 @@ def like_pickle(execnet: float, pickle: float) -> tuple[Goal, ...]:
 ROWS: tuple[Row, ...] = (
     Row(
         "start-one", "one gateway until its first result",
-        MILLISECONDS, (PYTHON, EXECNET, SPAWN, TEMPLATE),
+        MILLISECONDS, (PYTHON, EXECNET, FAREXEC, SPAWN, TEMPLATE),
         (costing(SPAWN, 2, PYTHON), faster(TEMPLATE, 8, EXECNET)),
         samples=5,
     ),
     Row(
         "program", "a whole program: import, one gateway, one result, end",
-        MILLISECONDS, (EXECNET, SPAWN, TEMPLATE),
+        MILLISECONDS, (EXECNET, FAREXEC, SPAWN, TEMPLATE),
         (faster(SPAWN, 1, EXECNET), faster(TEMPLATE, 1, EXECNET)),
     ),
     Row(
         "start-32", "a group of 32 until all first results",
-        MILLISECONDS, (EXECNET, SPAWN, TEMPLATE, WARM_TEMPLATE),
+        MILLISECONDS, (EXECNET, FAREXEC, SPAWN, TEMPLATE, WARM_TEMPLATE),
         (faster(SPAWN, 5, EXECNET), faster(TEMPLATE, 25, EXECNET), faster(WARM_TEMPLATE, 25, EXECNET)),
         case="start-group", size=32, quick_size=4,
     ),
     Row(
         "terminate-32", "terminate of a group of 32",
-        MILLISECONDS, (EXECNET, SPAWN, TEMPLATE),
+        MILLISECONDS, (EXECNET, FAREXEC, SPAWN, TEMPLATE),
         (faster(SPAWN, 4, EXECNET), faster(TEMPLATE, 4, EXECNET)),
         case="start-group", figure="terminate", size=32, quick_size=4,
     ),
@@ -115,18 +115,18 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "one-by-one-100", "100 gateways made one by one, each answering",
-        MILLISECONDS, (EXECNET, SPAWN, TEMPLATE), (faster(TEMPLATE, 15, EXECNET),),
+        MILLISECONDS, (EXECNET, FAREXEC, SPAWN, TEMPLATE), (faster(TEMPLATE, 15, EXECNET),),
         case="one-by-one", size=100, quick_size=4, repetitions=3,
     ),
     Row(
         "threads-100", "threads that 100 gateways after the first add to the coordinator",
-        THREADS, (EXECNET, SPAWN, TEMPLATE),
+        THREADS, (EXECNET, FAREXEC, SPAWN, TEMPLATE),
         (within(SPAWN, 0, "0 threads"), within(TEMPLATE, 0, "0 threads")),
         case="one-by-one", figure="threads", size=100, quick_size=4, repetitions=3,
     ),
     Row(
         "worker-memory", "memory that a worker shares with no other process",
-        MEBIBYTES, (EXECNET, SPAWN, TEMPLATE), (costing(TEMPLATE, 0.5, EXECNET),),
+        MEBIBYTES, (EXECNET, FAREXEC, SPAWN, TEMPLATE), (costing(TEMPLATE, 0.5, EXECNET),),
         case="one-by-one", figure="worker-memory", size=100, quick_size=4, repetitions=3,
     ),
     Row(

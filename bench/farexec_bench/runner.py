@@ -106,11 +106,6 @@ def pinning(processor: int | None) -> Callable[[], None] | None:
     return lambda: os.sched_setaffinity(0, {processor})
 
 
-def processor_to_pin() -> int | None:
-    """The processor for pinned rows; None where the system cannot pin."""
-    return min(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else None
-
-
 def end_group(process: subprocess.Popen[bytes]) -> None:
     """Kills a case with its process group."""
     try:

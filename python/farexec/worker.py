@@ -1266,7 +1266,7 @@ def start_thread(function):
     def run_quietly():
         try:
             function()
-        except BaseException:
+        except:  # noqa: E722  by then BaseException may be gone
             if PY2 is False:
                 raise
 
@@ -1350,7 +1350,9 @@ def encode_message(item):
 
     out = BytesIO()
     problem = None
-    pickler = MessagePickler(out, 4)
+    if pickler_type is None:
+        define_pickler()
+    pickler = pickler_type(out, 4)
     pickler.fast = True  # no memo: nothing may refer back
     try:
         pickler.dump(item)
@@ -1399,9 +1401,13 @@ SIMPLE = {
 }
 
 
-def MessagePickler(out, protocol):
-    """Makes the pickler that refuses; it is built at its first use, for pickle takes milliseconds to import."""
-    global MessagePickler
+# Set at their first use: pickle takes milliseconds to import.
+pickler_type = None
+load_message = None
+
+
+def define_pickler():
+    global pickler_type
     from _pickle import Pickler
 
     class MessagePickler(Pickler):
@@ -1411,13 +1417,24 @@ def MessagePickler(out, protocol):
                 raise NeedsDumpFormat
             raise DumpError("cannot send %r" % type(item))
 
-    return MessagePickler(out, protocol)
+    pickler_type = MessagePickler
+
+
+def import_loads():
+    global load_message
+    try:
+        from _pickle import loads
+    except ImportError:  # PyPy
+        from pickle import loads
+    load_message = loads
 
 
 def decode(payload, config, gateway):
     """Returns the item in a payload; those in the dump format are wrapped in a tuple."""
     if type(payload) is tuple:
         return load_dump(payload[0], config, gateway)
+    if load_message is None:
+        import_loads()
     try:
         item = load_message(payload)
         if type(payload) is memoryview:
@@ -1426,15 +1443,6 @@ def decode(payload, config, gateway):
     except Exception:
         problem = sys.exc_info()[1]
     raise LoadError("cannot read an item: %s" % problem)
-
-
-def load_message(payload):
-    global load_message
-    try:
-        from _pickle import loads as load_message
-    except ImportError:  # PyPy
-        from pickle import loads as load_message
-    return load_message(payload)
 
 
 class NeedsDumpFormat(Exception):

@@ -42,6 +42,27 @@ def stage1():
     return b"%08d" % len(packed) + packed
 
 
+def compiled_stage1(python, other_magic=False):
+    """Returns a stage 1 that brings the worker compiled by `python`, and its text for any other interpreter."""
+    compile_it = (
+        "import marshal, sys; out = getattr(sys.stdout, 'buffer', sys.stdout); external = sys.modules.get('_frozen_importlib_external')\n"
+        "out.write((external.MAGIC_NUMBER if external else b'    ') + getattr(getattr(sys, 'implementation', None), 'name', '').encode() + b' ')\n"
+        "out.write(marshal.dumps(compile(getattr(sys.stdin, 'buffer', sys.stdin).read(), '<farexec worker>', 'exec')))"
+    )
+    text = WORKER.read_bytes() + b"\nmain()\n"
+    made = subprocess.run([python, "-c", compile_it], input=text, capture_output=True, check=True).stdout
+    magic, (name, code) = made[:4], made[4:].split(b" ", 1)
+    if other_magic:
+        magic, code = b"none", b"not code"
+    source = f"""
+import marshal, sys
+code, text = zlib.decompress(r(int(r(8)))), zlib.decompress(r(int(r(8))))
+known = getattr(sys.modules.get("_frozen_importlib_external"), "MAGIC_NUMBER", None) == {magic!r} and sys.implementation.name == {name.decode()!r}
+exec(marshal.loads(code) if known else compile(text, "<farexec worker>", "exec"))
+"""
+    return b"".join(b"%08d" % len(part) + part for part in (zlib.compress(part) for part in (source.encode(), code, text)))
+
+
 class Channel:
     """A channel mentioned in an item."""
 
@@ -291,9 +312,42 @@ def dump_message(item):
 
 
 ALLOWED = frozenset(
-    "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT SHORT_BINUNICODE BINUNICODE "
-    "BINUNICODE8 SHORT_BINBYTES BINBYTES BINBYTES8 EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 TUPLE EMPTY_LIST APPEND APPENDS EMPTY_DICT "
-    "SETITEM SETITEMS EMPTY_SET ADDITEMS FROZENSET MEMOIZE".split()
+    [
+        "PROTO",
+        "FRAME",
+        "STOP",
+        "MARK",
+        "NONE",
+        "NEWTRUE",
+        "NEWFALSE",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG1",
+        "LONG4",
+        "BINFLOAT",
+        "SHORT_BINUNICODE",
+        "BINUNICODE",
+        "BINUNICODE8",
+        "SHORT_BINBYTES",
+        "BINBYTES",
+        "BINBYTES8",
+        "EMPTY_TUPLE",
+        "TUPLE1",
+        "TUPLE2",
+        "TUPLE3",
+        "TUPLE",
+        "EMPTY_LIST",
+        "APPEND",
+        "APPENDS",
+        "EMPTY_DICT",
+        "SETITEM",
+        "SETITEMS",
+        "EMPTY_SET",
+        "ADDITEMS",
+        "FROZENSET",
+        "MEMOIZE",
+    ]
 )
 
 

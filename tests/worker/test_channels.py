@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from coordinator import CLOSE, CLOSE_ERROR, DUMP_FORMAT, ITEM, LAST, OPEN, Channel, dump
 
 
@@ -59,7 +60,9 @@ except Exception as error: channel.send([type(error).__name__, str(error)])
 
 
 def test_the_end_from_the_other_side(worker):
-    number = worker.execute("try:\n  channel.receive()\nexcept EOFError:\n  print(list(channel))\n  print(channel.isclosed())\ntry: channel.send(1)\nexcept OSError as e: print(e)")
+    number = worker.execute(
+        "try:\n  channel.receive()\nexcept EOFError:\n  print(list(channel))\n  print(channel.isclosed())\ntry: channel.send(1)\nexcept OSError as e: print(e)"
+    )
     worker.send_frame(CLOSE, number)
     worker.terminate()
     assert worker.wait() == 0
@@ -104,7 +107,9 @@ def test_iteration_ends_with_last(worker):
 
 
 def test_dropping_the_last_reference_closes(worker):
-    number = worker.execute("c = channel.gateway.newchannel(); channel.send(c); channel.receive()\ndel c\nimport gc; gc.collect()\nchannel.receive()")
+    number = worker.execute(
+        "c = channel.gateway.newchannel(); channel.send(c); channel.receive()\ndel c\nimport gc; gc.collect()\nchannel.receive()"
+    )
     other = worker.receive(number).number
     assert worker.next_frame(other)[0] == OPEN
     worker.send(number, 1)
@@ -209,7 +214,9 @@ channel.send([c.isclosed(), ends])
 
 @pytest.mark.parametrize("how", ["close", "error", "last", "terminate", "gone"])
 def test_the_endmarker_comes_once_however_it_ends(worker, how):
-    number = worker.execute("import sys, time\ndef f(x): print(x)\nchannel.setcallback(f, endmarker='end')\nchannel.send(1)\ntime.sleep(0.4)")
+    number = worker.execute(
+        "import sys, time\ndef f(x): print(x)\nchannel.setcallback(f, endmarker='end')\nchannel.send(1)\ntime.sleep(0.2)"
+    )
     assert worker.receive(number) == 1
     worker.send(number, 5)
     if how == "close":
@@ -223,7 +230,7 @@ def test_the_endmarker_comes_once_however_it_ends(worker, how):
     else:
         worker.cut_off()
     if how in ("close", "error", "last"):
-        time.sleep(0.5)
+        worker.next_frame(number, kinds=[CLOSE], timeout=0.3) if how == "last" else time.sleep(0.3)
         worker.terminate()
     worker.wait()
     assert worker.stderr == b"5\nend\n"
@@ -249,7 +256,9 @@ channel.send(c.isclosed())
 
 
 def test_ten_thousand_channels(worker):
-    number = worker.execute("l = [channel.gateway.newchannel() for i in range(2000)]\nchannel.send(l)\nfor c in l: c.send(c.id)\ndel l, c\nchannel.receive()")
+    number = worker.execute(
+        "l = [channel.gateway.newchannel() for i in range(2000)]\nchannel.send(l)\nfor c in l: c.send(c.id)\ndel l, c\nchannel.receive()"
+    )
     channels = worker.receive(number)
     assert len(channels) == 2000
     for channel in channels[::100]:

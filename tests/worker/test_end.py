@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+
 from coordinator import CLOSE
 
 COMPUTING = "channel.send(1)\nwhile True: pass"
@@ -38,7 +39,10 @@ def test_terminate_idle(worker, before):
 
 
 def test_terminate_wakes_who_waits(worker):
-    numbers = [worker.execute("channel.send(1)\ntry: channel.receive()\nexcept EOFError: __import__('sys').stderr.write('end\\n')") for _ in range(3)]
+    numbers = [
+        worker.execute("channel.send(1)\ntry: channel.receive()\nexcept EOFError: __import__('sys').stderr.write('end\\n')")
+        for _ in range(3)
+    ]
     for number in numbers:
         worker.receive(number)
     began = time.monotonic()
@@ -49,7 +53,7 @@ def test_terminate_wakes_who_waits(worker):
 
 
 def test_terminate_lets_executions_end(worker):
-    number = worker.execute("channel.send(1)\nimport time\ntime.sleep(0.5)\nprint('done')")
+    number = worker.execute("channel.send(1)\nimport time\ntime.sleep(0.2)\nprint('done')")
     worker.receive(number)
     worker.terminate()
     assert worker.wait() == 0
@@ -61,9 +65,9 @@ def test_terminate_interrupts_after_the_grace(worker, source):
     number = worker.execute(source)
     worker.receive(number)
     began = time.monotonic()
-    worker.terminate(grace=0.3)
+    worker.terminate(grace=0.2)
     assert worker.wait() == 0
-    assert 0.2 < time.monotonic() - began < 4
+    assert 0.15 < time.monotonic() - began < 4
     assert worker.stderr == b""
 
 
@@ -98,7 +102,9 @@ def test_cut_off_ends_further_threads_that_are_stubborn(start):
     assert first == 1
 
 
-@pytest.mark.parametrize("source", ["channel.send(child.pid)", "channel.send(child.pid)\nwhile True: pass", "channel.send(child.pid); channel.receive()"])
+@pytest.mark.parametrize(
+    "source", ["channel.send(child.pid)", "channel.send(child.pid)\nwhile True: pass", "channel.send(child.pid); channel.receive()"]
+)
 def test_cut_off_takes_children_along(worker, source):
     number = worker.execute("import subprocess\nchild = subprocess.Popen(['sleep', '60'])\n" + source)
     child = worker.receive(number)
@@ -113,7 +119,9 @@ def test_cut_off_takes_children_along(worker, source):
 def test_the_group_is_only_killed_by_its_leader(start):
     """START may say `group` to a worker that leads none; nobody else's processes may die for that."""
     worker = start(start={"group": True}, group=False)
-    number = worker.execute("import subprocess\nchild = subprocess.Popen(['sleep', '60'], stderr=open('/dev/null'))\nchannel.send(child.pid)")
+    number = worker.execute(
+        "import subprocess\nchild = subprocess.Popen(['sleep', '60'], stdout=open('/dev/null', 'w'), stderr=subprocess.STDOUT)\nchannel.send(child.pid)"
+    )
     child = worker.receive(number)
     worker.expect(CLOSE, number)
     worker.cut_off()

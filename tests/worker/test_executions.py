@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+
 from coordinator import CLOSE, CLOSE_ERROR, EXECUTE, ITEM, PING, PONG, WorkerEnded
 
 
@@ -151,9 +152,6 @@ def test_sixty_four_threads(worker):
     for item in range(21):
         for number in numbers:
             worker.send(number, item)
-        if item % 5 == 0:
-            for number in numbers[::7]:
-                pass
     for number in numbers:
         for item in range(21):
             assert worker.receive(number) == item

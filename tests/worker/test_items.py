@@ -4,6 +4,7 @@ import struct
 import time
 
 import pytest
+
 from coordinator import CLOSE, DUMP_FORMAT, ITEM, RECONFIGURE, Channel, Py2Str, decode, pack_frame
 
 ECHO = "while True: channel.send(channel.receive())"
@@ -167,7 +168,9 @@ def test_reconfigure_for_the_whole_gateway_and_by_the_worker(worker):
 
 def test_thousands_of_items_each_way_in_order(worker):
     count = 5000
-    number = worker.execute(f"for i in range({count}): channel.send(i)\nfor i in range({count}): assert channel.receive() == [i]\nchannel.send('done')")
+    number = worker.execute(
+        f"for i in range({count}): channel.send(i)\nfor i in range({count}): assert channel.receive() == [i]\nchannel.send('done')"
+    )
     worker.write(b"".join(worker.item_frame(number, [i]) for i in range(count)))
     for i in range(count):
         assert worker.receive(number) == i
@@ -260,7 +263,9 @@ def test_kinds_that_may_be_ignored(worker):
     assert worker.evaluate("channel.send(1)") == [1]
 
 
-@pytest.mark.parametrize("garbage", [pack_frame(0x7F, 0), b"\xff" * 9 + b"\x7f" + b"x", struct.pack("<BBII", ITEM, 0, 1, 2**31), pack_frame(0x21, 0)])
+@pytest.mark.parametrize(
+    "garbage", [pack_frame(0x7F, 0), b"\xff" * 9 + b"\x7f" + b"x", struct.pack("<BBII", ITEM, 0, 1, 2**31), pack_frame(0x21, 0)]
+)
 def test_garbage_ends_the_worker(worker, garbage):
     if garbage[0] >= 0x80:
         garbage = b"\x44" + garbage[1:]

@@ -4,7 +4,22 @@ import os
 import subprocess
 
 import pytest
-from coordinator import CLOSE, DUMP_FORMAT, HELLO, MARKER, STAGE0, START, Coordinator, dump, load, pack_frame, stage1
+
+from coordinator import (
+    CLOSE,
+    CLOSE_ERROR,
+    DUMP_FORMAT,
+    HELLO,
+    MARKER,
+    STAGE0,
+    START,
+    Coordinator,
+    compiled_stage1,
+    dump,
+    load,
+    pack_frame,
+    stage1,
+)
 
 
 def test_hello_says_who_answers(worker, python):
@@ -32,6 +47,14 @@ def test_stage_0_survives_a_shell(python):
     chatter, frames = output.split(MARKER)
     assert chatter == b"welcome\n"
     assert frames[0] == HELLO
+
+
+@pytest.mark.parametrize("other_magic", [False, True])
+def test_stage_1_may_bring_the_worker_compiled(start, python, other_magic):
+    worker = start(stage_1=compiled_stage1(python, other_magic))
+    assert worker.evaluate("channel.send(1)") == [1]
+    error = worker.expect(CLOSE_ERROR, worker.execute("channel.send(object())"))
+    assert "farexec worker" not in error["text"]
 
 
 def test_input_that_ends_early_ends_the_worker(python):

@@ -32,7 +32,8 @@ enum Task {
 }
 
 /// What the tests of the Python package need.
-const TEST_REQUIREMENTS: [&str; 5] = ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "mypy"];
+const TEST_REQUIREMENTS: [&str; 6] =
+    ["pytest-xdist", "pytest>=8", "pytest-timeout", "hypothesis", "ruff", "mypy"];
 
 const FUZZ_TARGETS: &str = "fuzz/fuzz_targets";
 
@@ -72,11 +73,9 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
         ("ruff", Box::new(|| python(&["-m", "ruff", "check", "."]))),
         ("mypy", Box::new(|| python(&["-m", "mypy"]))),
         ("stubtest", Box::new(|| python(&["-m", "mypy.stubtest", "farexec._native"]))),
-        ("python tests", Box::new(|| python(&["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]))),
-        (
-            "python doctests",
-            Box::new(|| python(&["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/doctests.py"])),
-        ),
+        ("python tests", Box::new(|| pytest(&["--ignore", "tests/worker", "tests", "tests/doctests.py"]))),
+        // They wait more than they compute.
+        ("worker tests", Box::new(|| pytest(&["-n", "6", "--dist", "worksteal", "tests/worker"]))),
         ("bench", Box::new(|| python(&["bench/run.py", "--quick"]))),
     ];
     if fuzz > 0 {
@@ -123,6 +122,10 @@ fn environment() -> Result<PathBuf> {
 
 fn python(arguments: &[&str]) -> Result<()> {
     run(Command::new("target/venv/bin/python").args(arguments))
+}
+
+fn pytest(arguments: &[&str]) -> Result<()> {
+    python(&[&["-m", "pytest", "-q", "-p", "no:cacheprovider"], arguments].concat())
 }
 
 fn fuzz_all(seconds: u32) -> Result<()> {

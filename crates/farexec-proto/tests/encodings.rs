@@ -256,11 +256,11 @@ fn what_python_cannot_hash_is_not_written() {
     let unhashable = Value::Tuple(vec![Value::from(1), Value::List(vec![])]);
     let set = Value::from([("x", Value::Set(vec![unhashable.clone()]))]);
     let error = dump::dumps(&set).unwrap_err();
-    assert_eq!(error.to_string(), "cannot encode an element of item['x']: unhashable type: 'list'");
+    assert_eq!(error.to_string(), "cannot encode an element of data['x']: unhashable type: 'list'");
     let dict = Value::Dict(vec![(unhashable, Value::None)]);
     assert_eq!(
         dump::dumps(&dict).unwrap_err().to_string(),
-        "cannot encode a key of item: unhashable type: 'list'"
+        "cannot encode a key of data: unhashable type: 'list'"
     );
     assert!(farexec_proto::serde::to_value(&dict).is_err());
     assert!(farexec_proto::serde::to_value(&set).is_err());

@@ -231,37 +231,37 @@ fn errors_say_where() {
     let cases: [(String, &str); 12] = [
         (
             error::<Strict>(&job(Value::from([("A", "x")]), Value::None)),
-            "item['jobs'][0]['env']['A']: invalid type: string \"x\", expected u8",
+            "data['jobs'][0]['env']['A']: invalid type: string \"x\", expected u8",
         ),
         (
             error::<Strict>(&job(Value::from([(1, 1)]), Value::None)),
-            "a key of item['jobs'][0]['env']: invalid type: integer `1`, expected a string",
+            "a key of data['jobs'][0]['env']: invalid type: integer `1`, expected a string",
         ),
         (
             error::<Strict>(&job(Value::Dict(vec![]), Value::from([("Box", vec![1.0])]))),
-            "item['jobs'][0]['shape']['Box']: invalid length 1, expected tuple variant Shape::Box with 2 elements",
+            "data['jobs'][0]['shape']['Box']: invalid length 1, expected tuple variant Shape::Box with 2 elements",
         ),
         (
             error::<Strict>(&job(Value::Dict(vec![]), Value::from("Square"))),
-            "item['jobs'][0]['shape']: unknown variant `Square`, expected one of `Point`, `Circle`, `Box`, `Text`",
+            "data['jobs'][0]['shape']: unknown variant `Square`, expected one of `Point`, `Circle`, `Box`, `Text`",
         ),
         (
             error::<Strict>(&job(Value::Dict(vec![]), Value::from("Circle"))),
-            "item['jobs'][0]['shape']: this variant of an enum has contents",
+            "data['jobs'][0]['shape']: this variant of an enum has contents",
         ),
-        (error::<Strict>(&Value::from([("job", 1)])), "a key of item: unknown field `job`, expected `jobs`"),
-        (error::<(u8,)>(&Value::from(vec![1, 2])), "item: too many elements: 1 more than expected"),
+        (error::<Strict>(&Value::from([("job", 1)])), "a key of data: unknown field `job`, expected `jobs`"),
+        (error::<(u8,)>(&Value::from(vec![1, 2])), "data: too many elements: 1 more than expected"),
         (
             error::<Vec<u8>>(&Value::Set(vec![Value::from(256)])),
-            "an element of item: invalid value: integer `256`, expected u8",
+            "an element of data: invalid value: integer `256`, expected u8",
         ),
         (
             error::<f64>(&Value::from(i64::MAX)),
-            "item: invalid type: int 9223372036854775807, which no float is equal to, expected f64",
+            "data: invalid type: int 9223372036854775807, which no float is equal to, expected f64",
         ),
-        (error::<u8>(&Value::Complex(0.0, 1.0)), "item: invalid type: complex number, expected u8"),
-        (error::<ChannelId>(&Value::from(1)), "item: not a channel"),
-        (error::<u8>(&Value::from(1.0)), "item: invalid type: floating point `1.0`, expected u8"),
+        (error::<u8>(&Value::Complex(0.0, 1.0)), "data: invalid type: complex number, expected u8"),
+        (error::<ChannelId>(&Value::from(1)), "data: not a channel"),
+        (error::<u8>(&Value::from(1.0)), "data: invalid type: floating point `1.0`, expected u8"),
     ];
     for (error, text) in cases {
         assert_eq!(error, format!("cannot decode {text}"));
@@ -291,7 +291,7 @@ fn containers_filled_in_parts_are_read_whole() {
 #[test]
 fn keys_that_python_cannot_hash_are_not_written() {
     let error = to_value(&vec![BTreeMap::from([(vec![1], 1)])]).unwrap_err();
-    assert_eq!(error.to_string(), "cannot encode a key of item[0]: unhashable type: 'list'");
+    assert_eq!(error.to_string(), "cannot encode a key of data[0]: unhashable type: 'list'");
     let error = to_value(&BTreeMap::from([((1, Shape::Circle(1.0).to_key()), 1)])).unwrap_err();
     assert_eq!(error.to_string(), "cannot encode (a key of item)[1]: unhashable type: 'dict'");
 }

@@ -346,6 +346,7 @@ impl Link {
         match transfer {
             (Ok(Transfer::Bytes(_) | Transfer::WouldBlock), woken) => woken,
             (Ok(Transfer::Ended), _) => {
+                self.keep_chatter(reading);
                 self.input_has_ended();
                 true
             }
@@ -705,9 +706,6 @@ impl Source for Link {
                     break;
                 }
                 woken |= self.read_once(&mut reading);
-            }
-            if self.input_ended.load(Ordering::SeqCst) {
-                self.keep_chatter(&reading);
             }
             drop(reading);
             fence(Ordering::SeqCst);

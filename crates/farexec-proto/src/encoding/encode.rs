@@ -11,7 +11,7 @@ use crate::limits::{MAX_DECIMAL_DIGITS, MAX_NESTING, MAX_PAYLOAD};
 /// use farexec_proto::encoding::EncodeError;
 ///
 /// let error = EncodeError::unsupported("Foo").at_index(3).at_key("'x'");
-/// assert_eq!(error.to_string(), "cannot encode item['x'][3]: object of type `Foo`");
+/// assert_eq!(error.to_string(), "cannot encode data['x'][3]: object of type `Foo`");
 /// ```
 // One word, so that the result of each of an encoder's many small calls stays in a register.
 pub struct EncodeError(Box<Inner>);

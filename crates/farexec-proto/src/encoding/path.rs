@@ -19,7 +19,7 @@ pub enum Segment {
     Element,
 }
 
-/// The way from an item to a part of it. It prints as Python would spell it: `item['x'][3]`.
+/// The way from an item to a part of it. It prints as Python would spell it: `data['x'][3]`.
 ///
 /// ```
 /// use farexec_proto::encoding::{Path, Segment};
@@ -27,7 +27,7 @@ pub enum Segment {
 /// let mut path = Path::default();
 /// path.enclose(Segment::Index(3));
 /// path.enclose(Segment::Value("'x'".into()));
-/// assert_eq!(path.to_string(), "item['x'][3]");
+/// assert_eq!(path.to_string(), "data['x'][3]");
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Path(Vec<Segment>);
@@ -52,9 +52,9 @@ impl Path {
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // "an element of (a key of item['x'])[0]": what stands in front of the item reads from the inside out.
+        // "an element of (a key of data['x'])[0]": what stands in front of the item reads from the inside out.
         let mut prefixes: Vec<&str> = Vec::new();
-        let mut text = String::from("item");
+        let mut text = String::from("data");
         for segment in self.segments() {
             let step = match segment {
                 Segment::Index(index) => format!("[{index}]"),

@@ -44,7 +44,7 @@
 //! let error = farexec_proto::Value::from([("command", vec!["make"]), ("env", vec![])]).decode::<Job>();
 //! assert_eq!(
 //!     error.unwrap_err().to_string(),
-//!     "cannot decode item['env']: invalid type: sequence, expected a map",
+//!     "cannot decode data['env']: invalid type: sequence, expected a map",
 //! );
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
