@@ -293,7 +293,7 @@ fn keys_that_python_cannot_hash_are_not_written() {
     let error = to_value(&vec![BTreeMap::from([(vec![1], 1)])]).unwrap_err();
     assert_eq!(error.to_string(), "cannot encode a key of data[0]: unhashable type: 'list'");
     let error = to_value(&BTreeMap::from([((1, Shape::Circle(1.0).to_key()), 1)])).unwrap_err();
-    assert_eq!(error.to_string(), "cannot encode (a key of item)[1]: unhashable type: 'dict'");
+    assert_eq!(error.to_string(), "cannot encode (a key of data)[1]: unhashable type: 'dict'");
 }
 
 impl Shape {
