@@ -136,7 +136,7 @@ def apply_start(start):
 
 
 def open_stdout(wanted):
-    """Puts the file START names in the place of descriptor 1, and makes `sys.stdout` write whole lines."""
+    """Puts the file START names in the place of descriptor 1, and has both outputs write whole lines."""
     if wanted:
         descriptor, device, inode = wanted
         try:
@@ -149,14 +149,21 @@ def open_stdout(wanted):
                 os.close(descriptor)
     if PY2:
         sys.stdout = sys.__stdout__ = os.fdopen(1, "w", 1)
-    elif sys.stdout is not None:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(line_buffering=True)
-        else:  # Python 3.6
-            import io
+    else:
+        sys.stdout = sys.__stdout__ = line_buffered(sys.stdout)
+        sys.stderr = sys.__stderr__ = line_buffered(sys.stderr)
 
-            encoding, errors = sys.stdout.encoding, sys.stdout.errors
-            sys.stdout = sys.__stdout__ = io.TextIOWrapper(sys.stdout.detach(), encoding, errors, line_buffering=True)
+
+def line_buffered(stream):
+    """Returns a text stream that writes whole lines; before Python 3.9 not even standard error does."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(line_buffering=True)
+    elif stream is not None:  # Python 3.6
+        import io
+
+        encoding, errors = stream.encoding, stream.errors
+        stream = io.TextIOWrapper(stream.detach(), encoding, errors, line_buffering=True)
+    return stream
 
 
 class DataFormatError(Exception):

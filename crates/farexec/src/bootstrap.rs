@@ -15,7 +15,7 @@ use flate2::write::ZlibEncoder;
 pub const STAGE_0: &str = concat!(
     r#"exec("import os,zlib\ndef r(n,b=b\"\"):\n while len(b)<n:\n  c=os.read(0,n-len(b))\n"#,
     r#"  if not c:os._exit(0)\n  b+=c\n return b\n"#,
-    r#"exec(compile(zlib.decompress(r(int(r(8)))),\"<farexec worker>\",\"exec\"))")"#
+    r#"exec(compile(zlib.decompress(r(int(r(8)))),\"<farexec worker>\",\"exec\"))",{"__name__":"farexec_worker"})"#
 );
 
 /// The zero-install worker.
@@ -78,5 +78,12 @@ mod tests {
     #[test]
     fn stage_0_survives_a_shell() {
         assert!(!STAGE_0.contains(['\'', '\n', '$', '`', '!']));
+    }
+
+    #[test]
+    fn stage_0_is_what_the_protocol_says() {
+        let protocol = include_str!("../../../docs/PROTOCOL.md");
+        let said = protocol.split("```").find(|block| block.starts_with("\nexec(")).unwrap_or_default();
+        assert_eq!(STAGE_0, said.replace('\n', ""));
     }
 }
