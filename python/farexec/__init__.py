@@ -18,6 +18,7 @@ from ._errors import (
     StartError,
     TimeoutError,
 )
+from ._execmodel import ExecModel, get_execmodel
 from ._gateway import Gateway
 from ._group import Group, MultiChannel, default_group, makegateway
 from ._native import Channel, ReceiveQueue, __version__, dumps, loads
@@ -28,6 +29,7 @@ __all__ = [
     "Channel",
     "DataFormatError",
     "DumpError",
+    "ExecModel",
     "Gateway",
     "Group",
     "HostNotFound",
@@ -43,6 +45,7 @@ __all__ = [
     "default_group",
     "dump",
     "dumps",
+    "get_execmodel",
     "load",
     "loads",
     "makegateway",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import types
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from ._source import source_of
 from ._spec import XSpec
 
 if TYPE_CHECKING:
+    from ._execmodel import ExecModel
+    from ._group import Group
     from ._native import Channel
 
 
@@ -26,9 +29,11 @@ class Gateway:
     42
     """
 
-    def __init__(self, native: _native.Gateway, spec: XSpec) -> None:
+    def __init__(self, native: _native.Gateway, spec: XSpec, group: Group) -> None:
         self._native = native
         self.spec = spec
+        self._group = weakref.ref(group)
+        self._execmodel = group.execmodel
         self._cache_rinfo: RInfo | None = None
 
     @property
@@ -57,9 +62,9 @@ class Gateway:
         return self._native.end_reason is None
 
     @property
-    def execmodel(self) -> str:
-        """How the worker executes."""
-        return self._native.execmodel
+    def execmodel(self) -> ExecModel:
+        """How this side executes."""
+        return self._execmodel
 
     @property
     def remoteaddress(self) -> str:
@@ -112,7 +117,9 @@ class Gateway:
         return self.alive
 
     def exit(self) -> None:
-        """Asks the worker to end, and returns at once."""
+        """Asks the worker to end, takes the gateway out of its group, and returns at once."""
+        if (group := self._group()) is not None:
+            group._unregister(self)
         self._native.exit()
 
     def join(self, timeout: float | None = None) -> None:
@@ -131,7 +138,7 @@ class Gateway:
     def __repr__(self) -> str:
         receiving = "receive-live" if self.alive else "not-receiving"
         channels = self._native.channel_count
-        return f"<Gateway id={self.id!r} {receiving}, {self.execmodel} model, {channels} active channels>"
+        return f"<Gateway id={self.id!r} {receiving}, {self._execmodel.backend} model, {channels} active channels>"
 
 
 class RInfo:

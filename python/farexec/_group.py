@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import _native
+from ._execmodel import ExecModel, get_execmodel
 from ._gateway import Gateway, default_python
 from ._spec import XSpec
 
@@ -42,7 +43,7 @@ class Group:
     defaultspec = "popen"
     """The spec of a gateway that is made without one."""
 
-    def __init__(self, xspecs: Iterable[str | XSpec] = (), execmodel: str = "thread") -> None:
+    def __init__(self, xspecs: Iterable[str | XSpec] = (), execmodel: str | ExecModel = "thread") -> None:
         self._native = _native.Group()
         self._gateways: list[Gateway] = []
         self.set_execmodel(execmodel)
@@ -52,24 +53,26 @@ class Group:
             self._make(xspecs)
 
     @property
-    def execmodel(self) -> str:
+    def execmodel(self) -> ExecModel:
         """How this side executes."""
         return self._execmodel
 
     @property
-    def remote_execmodel(self) -> str:
+    def remote_execmodel(self) -> ExecModel:
         """How workers execute, unless their spec says otherwise."""
-        return self._native.execmodel
+        return get_execmodel(self._native.execmodel)
 
-    def set_execmodel(self, execmodel: str, remote_execmodel: str | None = None) -> None:
+    def set_execmodel(self, execmodel: str | ExecModel, remote_execmodel: str | ExecModel | None = None) -> None:
         """Sets how this side and workers execute; only as long as there are no gateways.
 
         :raises ValueError: There are gateways already, or there is no such model.
         """
         if self._gateways:
             raise ValueError(f"can not set execution models if gateways have been created already: {self._gateways}")
-        self._native.set_execmodel(execmodel if remote_execmodel is None else remote_execmodel)
-        self._execmodel = execmodel
+        local = get_execmodel(execmodel)
+        remote = local if remote_execmodel is None else get_execmodel(remote_execmodel)
+        self._native.set_execmodel(remote.backend)
+        self._execmodel = local
 
     def makegateway(self, spec: str | XSpec | None = None) -> Gateway:
         """Makes a gateway, and waits until its worker answers.
@@ -84,8 +87,10 @@ class Group:
         specs = [spec if isinstance(spec, XSpec) else XSpec(spec) for spec in xspecs]
         for spec in specs:
             self.allocate_id(spec)
+            if spec.execmodel is None:
+                spec.execmodel = self.remote_execmodel.backend
         natives = self._native.start([spec._current() for spec in specs], default_python())
-        made = [Gateway(native, spec) for native, spec in zip(natives, specs, strict=True)]
+        made = [Gateway(native, spec, self) for native, spec in zip(natives, specs, strict=True)]
         self._gateways.extend(made)
         return made
 
@@ -112,9 +117,12 @@ class Group:
         gone = set(self._native.terminate(timeout))
         self._gateways = [gateway for gateway in self._gateways if gateway.id not in gone]
 
+    def _unregister(self, gateway: Gateway) -> None:
+        """Shows a gateway no more, which is still the group's to end."""
+        self._gateways = [member for member in self._gateways if member is not gateway]
+
     def _cleanup_atexit(self) -> None:
-        if self._gateways:
-            self.terminate(_EXIT_TIMEOUT)
+        self.terminate(_EXIT_TIMEOUT)
 
     def __getitem__(self, key: int | str | Gateway) -> Gateway:
         if isinstance(key, int):

@@ -53,6 +53,10 @@ class XSpec:
     def __hash__(self) -> int:
         return hash(self._spec)
 
+    def _samefilesystem(self) -> bool:
+        """Whether the worker sees this machine's files, from this process's directory."""
+        return bool(self.popen) and not self.chdir
+
     def _current(self) -> str:
         """The text of what the attributes say now."""
         parts = []

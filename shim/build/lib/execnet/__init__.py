@@ -1,0 +1,62 @@
+"""farexec under the name execnet."""
+
+import os as _os
+
+if "EXECNET_DEBUG" in _os.environ:
+    _os.environ.setdefault("FAREXEC_DEBUG", _os.environ["EXECNET_DEBUG"])
+
+from farexec import (
+    Channel,
+    DataFormatError,
+    DumpError,
+    Gateway,
+    Group,
+    HostNotFound,
+    LoadError,
+    MultiChannel,
+    RemoteError,
+    RSync,
+    TimeoutError,
+    XSpec,
+    default_group,
+    dump,
+    dumps,
+    load,
+    loads,
+    makegateway,
+    set_execmodel,
+)
+
+from . import gateway, gateway_base, gateway_bootstrap, gateway_io, gateway_socket, multi, rsync, xspec
+from ._version import version as __version__
+
+__all__ = [
+    "Channel",
+    "DataFormatError",
+    "DumpError",
+    "Gateway",
+    "Group",
+    "HostNotFound",
+    "LoadError",
+    "MultiChannel",
+    "RSync",
+    "RemoteError",
+    "TimeoutError",
+    "XSpec",
+    "__version__",
+    "default_group",
+    "dump",
+    "dumps",
+    "gateway",
+    "gateway_base",
+    "gateway_bootstrap",
+    "gateway_io",
+    "gateway_socket",
+    "load",
+    "loads",
+    "makegateway",
+    "multi",
+    "rsync",
+    "set_execmodel",
+    "xspec",
+]
