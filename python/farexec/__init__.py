@@ -9,9 +9,11 @@
 """
 
 from ._errors import (
+    AuthenticationFailed,
     DataFormatError,
     DumpError,
     HostNotFound,
+    HostUnreachable,
     InterpreterNotFound,
     LoadError,
     RemoteError,
@@ -26,6 +28,7 @@ from ._serialize import dump, load
 from ._spec import XSpec
 
 __all__ = [
+    "AuthenticationFailed",
     "Channel",
     "DataFormatError",
     "DumpError",
@@ -33,6 +36,7 @@ __all__ = [
     "Gateway",
     "Group",
     "HostNotFound",
+    "HostUnreachable",
     "InterpreterNotFound",
     "LoadError",
     "MultiChannel",

@@ -9,7 +9,9 @@
     ├── RemoteError              the code at the far end raised, or closed the channel with an error
     ├── StartError               a worker could not be started
     │   ├── InterpreterNotFound  there is no such interpreter (also a FileNotFoundError)
-    │   └── HostNotFound         there is no such host
+    │   └── HostNotFound         there is no such host, or none that can be reached
+    │       ├── HostUnreachable       it does not answer
+    │       └── AuthenticationFailed  it does not let us in, or is not who it should be
     └── OSError
         └── TimeoutError         nothing came in time (also the built-in TimeoutError)
 """
@@ -72,7 +74,15 @@ class InterpreterNotFound(StartError, FileNotFoundError):
 
 
 class HostNotFound(StartError):
-    """There is no such host."""
+    """There is no such host, or none that can be reached: the text has the words of ``ssh``."""
+
+
+class HostUnreachable(HostNotFound):
+    """The host does not answer."""
+
+
+class AuthenticationFailed(HostNotFound):
+    """The host does not let us in, or is not who it should be."""
 
 
 class TimeoutError(builtins.TimeoutError):
@@ -87,6 +97,8 @@ for _error in (
     StartError,
     InterpreterNotFound,
     HostNotFound,
+    HostUnreachable,
+    AuthenticationFailed,
     TimeoutError,
 ):
     _error.__module__ = "farexec"  # where users find it

@@ -124,7 +124,7 @@ def apply_start(start):
             sys.dont_write_bytecode = True
         if start.get("nice"):
             os.nice(start["nice"])
-        open_stdout(start.get("stdout"))
+        open_stdout(start.get("stdout"), start.get("stdout_null"))
         directory = start.get("chdir")
         if directory:
             directory = native(directory)
@@ -135,9 +135,11 @@ def apply_start(start):
         return "%s: %s" % (sys.exc_info()[0].__name__, sys.exc_info()[1])
 
 
-def open_stdout(wanted):
+def open_stdout(wanted, null):
     """Puts the file START names in the place of descriptor 1, and has both outputs write whole lines."""
-    if wanted:
+    if null:
+        os.dup2(0, 1)
+    elif wanted:
         descriptor, device, inode = wanted
         try:
             found = os.fstat(descriptor)
@@ -573,8 +575,9 @@ class Gateway(object):
         except LoadError:
             self._close(stream, {"text": text("cannot read what to execute: %s" % sys.exc_info()[1])})
             return
-        in_main = not self._main_busy
-        if not in_main and self.execmodel.backend == "main_thread_only":
+        beside = request.get("beside")
+        in_main = not self._main_busy and not beside
+        if not in_main and not beside and self.execmodel.backend == "main_thread_only":
             refusal = "an execution is running, and a worker of the main_thread_only model runs one at a time: waiting would be a deadlock"
             self._close(stream, {"text": text(refusal)})
             return

@@ -18,6 +18,8 @@ pub struct Start {
     pub execmodel: String,
     /// Descriptor, device and inode of what becomes the standard output.
     pub stdout: Option<[i64; 3]>,
+    /// Whether the standard output goes nowhere.
+    pub stdout_null: bool,
     /// A directory to change to, made if missing.
     pub chdir: Option<String>,
     /// Environment variables to set.

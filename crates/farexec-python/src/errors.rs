@@ -1,7 +1,8 @@
 //! From errors of `farexec` to exceptions of the package `farexec`, which are Python classes in `farexec._errors`.
 
 use farexec::{
-    ChannelEnd, ExecError, GatewayError, ReceiveError, RemoteError, SendError, StartError, WaitError,
+    ChannelEnd, ExecError, GatewayError, HostFailure, ReceiveError, RemoteError, SendError, StartError,
+    WaitError,
 };
 use pyo3::exceptions::{PyEOFError, PyKeyboardInterrupt, PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -23,6 +24,9 @@ class!(load_error_class, "LoadError");
 class!(remote_error_class, "RemoteError");
 class!(start_error_class, "StartError");
 class!(interpreter_not_found_class, "InterpreterNotFound");
+class!(host_not_found_class, "HostNotFound");
+class!(host_unreachable_class, "HostUnreachable");
+class!(authentication_failed_class, "AuthenticationFailed");
 class!(timeout_error_class, "TimeoutError");
 
 /// An exception of a class with one text.
@@ -129,7 +133,17 @@ pub(crate) fn start(py: Python<'_>, error: StartError) -> PyErr {
     }
     match error {
         StartError::Interrupted => interrupted(py),
-        StartError::Spec(_) | StartError::DuplicateId(_) => PyValueError::new_err(text),
+        StartError::Host { kind, .. } => {
+            let class = match kind {
+                HostFailure::Denied | HostFailure::NotTrusted => authentication_failed_class(py),
+                HostFailure::Unreachable => host_unreachable_class(py),
+                _ => host_not_found_class(py),
+            };
+            exception(class, text)
+        }
+        StartError::Spec(_) | StartError::DuplicateId(_) | StartError::NoRelay { .. } => {
+            PyValueError::new_err(text)
+        }
         StartError::NoInterpreter { .. } => exception(interpreter_not_found_class(py), text),
         _ => exception(start_error_class(py), text),
     }

@@ -74,7 +74,7 @@ impl PyGateway {
     ) -> PyResult<Bound<'py, PyAny>> {
         let home = self.home(face);
         let kwargs = PyKwargs::new(kwargs, &home);
-        let request = Request { source, file, line, call: call.as_deref(), kwargs: &kwargs };
+        let request = Request { source, file, line, call: call.as_deref(), kwargs: &kwargs, beside: false };
         let channel = self.gateway.execute(&request).map_err(|error| errors::execute(py, error))?;
         home.channel(py, channel)
     }

@@ -20,13 +20,35 @@ pub enum StartError {
     /// The group has a gateway of that name.
     #[error("the group already has a gateway with the id `{0}`")]
     DuplicateId(String),
-    /// The spec asks for something that this version cannot start.
-    #[error("`{spec}`: this version of farexec has no transport `{transport}`; it starts workers by `popen`")]
-    Unsupported {
+    /// The group has no gateway of that name to work through.
+    #[error("`{spec}` goes through a gateway `{id}`, which the group does not have")]
+    NoRelay {
         /// The spec.
         spec: String,
-        /// What it asks for.
-        transport: String,
+        /// The gateway it names.
+        id: String,
+    },
+    /// The host could not be reached, or did not let us in.
+    #[error("{kind} `{host}`: {said} (tried: {command})")]
+    Host {
+        /// What it was that failed.
+        kind: HostFailure,
+        /// The host.
+        host: String,
+        /// The command tried.
+        command: String,
+        /// What `ssh`, or the system, said.
+        said: String,
+    },
+    /// There is no such program to reach a worker by.
+    #[error("there is no program `{program}` (tried to run: {command}): is it installed?")]
+    NoProgram {
+        /// The program that is missing.
+        program: String,
+        /// The command tried.
+        command: String,
+        /// What the system said.
+        source: io::Error,
     },
     /// There is no such program.
     #[error(
@@ -94,6 +116,34 @@ pub enum StartError {
     /// The system refused something that every gateway needs.
     #[error("the system refused what a gateway needs")]
     System(#[from] io::Error),
+}
+
+/// What kept us from a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HostFailure {
+    /// Nobody knows the name.
+    Unknown,
+    /// Nothing answers there.
+    Unreachable,
+    /// It answers with a key that is not the known one.
+    NotTrusted,
+    /// It does not let us in.
+    Denied,
+    /// Something else.
+    Other,
+}
+
+impl std::fmt::Display for HostFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "no such host",
+            Self::Unreachable => "cannot reach host",
+            Self::NotTrusted => "host key not trusted:",
+            Self::Denied => "not let in by host",
+            Self::Other => "no connection to host",
+        })
+    }
 }
 
 fn quote(chatter: &str) -> String {

@@ -19,7 +19,7 @@ use crate::source::{Kwargs, Request, Source};
 use crate::spec::{ExecModel, Spec};
 use crate::supervisor;
 use crate::sys;
-use crate::transport::{self, Starting};
+use crate::transport::{self, Order, Starting, Surroundings};
 use crate::wait::{Wait, WaitError};
 
 /// One connection to one worker. Clones are handles on the same gateway.
@@ -51,9 +51,15 @@ pub enum Termination {
 
 impl Gateway {
     /// Starts a worker without waiting for its answer: [`wait_started`](Self::wait_started) does.
-    pub(crate) fn start(spec: Spec, id: &str, execmodel: ExecModel) -> Result<Self, StartError> {
+    pub(crate) fn start(
+        spec: Spec,
+        id: &str,
+        execmodel: ExecModel,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<Self, StartError> {
         let execmodel = spec.execmodel.unwrap_or(execmodel);
-        let Starting { link, command } = transport::start(&spec, id, execmodel)?;
+        let order = Order { spec: &spec, id, execmodel };
+        let Starting { link, command } = transport::start(&order, surroundings)?;
         tracing::debug!(gateway = id, %spec, command, "worker started");
         Ok(Self(Arc::new(Inner {
             link,
@@ -70,6 +76,9 @@ impl Gateway {
         let Inner { link, command, .. } = &*self.0;
         let command = || command.clone();
         let chatter = || String::from_utf8_lossy(&link.chatter()).into_owned();
+        if self.0.hello.get().is_some() {
+            return Ok(());
+        }
         let wait = wait.until(began + START_TIMEOUT);
         let result = match link.wait_hello(&wait) {
             Ok(Ok(hello)) if hello.error.is_some() => {
@@ -84,7 +93,10 @@ impl Gateway {
                 let _ = self.0.hello.set(hello);
                 return Ok(());
             }
-            Ok(Err(reason)) => Err(StartError::NoAnswer { command: command(), reason, chatter: chatter() }),
+            Ok(Err(reason)) => {
+                let error = StartError::NoAnswer { command: command(), reason, chatter: chatter() };
+                Err(transport::explain(&self.0.spec, error))
+            }
             Err(WaitError::Timeout) => {
                 Err(StartError::Timeout { command: command(), timeout: START_TIMEOUT, chatter: chatter() })
             }
@@ -135,13 +147,22 @@ impl Gateway {
     /// for workers whose processes are not ours to wait for.
     #[must_use]
     pub fn return_code(&self) -> Option<i32> {
-        self.0.link.supervisor()?.exit_status().map(supervisor::return_code)
+        let link = &self.0.link;
+        match link.supervisor() {
+            Some(supervisor) => supervisor.exit_status().map(supervisor::return_code),
+            None => link.far_exit(),
+        }
     }
 
     /// Why the gateway ended, once it has.
     #[must_use]
     pub fn end_reason(&self) -> Option<&EndReason> {
         self.0.link.end()
+    }
+
+    /// The id of the gateway that it goes through, if it goes through one.
+    pub(crate) fn relay(&self) -> Option<&str> {
+        self.0.spec.via.as_deref()
     }
 
     /// Whether the gateway has not ended.
@@ -245,11 +266,13 @@ impl Gateway {
 
     /// Ends the worker and all it started, without asking.
     pub fn kill(&self) {
-        if self.is_ours()
-            && let Some(supervisor) = self.0.link.supervisor()
-        {
-            supervisor.sweep_at_exit();
-            supervisor.kill_now();
+        match self.0.link.supervisor() {
+            _ if !self.is_ours() => {}
+            Some(supervisor) => {
+                supervisor.sweep_at_exit();
+                supervisor.kill_now();
+            }
+            None => self.0.link.hang_up(),
         }
     }
 
@@ -266,10 +289,10 @@ impl Gateway {
 
     /// Second half, once its time is up: kills it, with all it started.
     pub(crate) fn begin_kill(&self) {
-        if self.is_ours()
-            && let Some(supervisor) = self.0.link.supervisor()
-        {
-            supervisor.kill(self.0.link.reactor());
+        match self.0.link.supervisor() {
+            _ if !self.is_ours() => {}
+            Some(supervisor) => supervisor.kill(self.0.link.reactor()),
+            None => self.0.link.hang_up(),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::limits::DROP_TIMEOUT;
 use crate::multichannel::MultiChannel;
 use crate::source::Source;
 use crate::spec::{ExecModel, Spec};
+use crate::transport::{self, Masters, Surroundings};
 use crate::wait::{Wait, WaitError};
 
 /// Gateways that are made, addressed and ended together. Clones are handles on the same group; when the last one is
@@ -24,6 +25,7 @@ pub struct Group(Arc<Inner>);
 struct Inner {
     members: Mutex<Members>,
     execmodel: Mutex<ExecModel>,
+    masters: Masters,
 }
 
 #[derive(Default)]
@@ -87,8 +89,17 @@ impl Group {
         let ids = self.reserve_ids(&specs)?;
         let mut started = Vec::with_capacity(specs.len());
         let mut result = Ok(());
+        transport::prepare(&specs, &self.0.masters);
         for (spec, id) in specs.into_iter().zip(&ids) {
-            match Gateway::start(spec, id, execmodel) {
+            let text = spec.to_string();
+            let relay = |id: &str| match started.iter().find(|gateway: &&Gateway| gateway.id() == id) {
+                Some(gateway) => gateway.wait_started(began, wait).map(|()| gateway.clone()),
+                None => {
+                    self.gateway(id).ok_or_else(|| StartError::NoRelay { spec: text.clone(), id: id.into() })
+                }
+            };
+            let surroundings = Surroundings { gateway: &relay, masters: &self.0.masters, wait: *wait };
+            match Gateway::start(spec, id, execmodel, &surroundings) {
                 Ok(gateway) => started.push(gateway),
                 Err(error) => {
                     result = Err(error);
@@ -198,12 +209,37 @@ impl Group {
         for (gateway, _) in &ended {
             self.remove(gateway);
         }
+        if self.is_empty() {
+            self.0.masters.end();
+        }
         Ok(ended)
     }
 }
 
-/// Ends gateways: asks all, waits for all until one deadline, kills what is left.
+/// Ends gateways, relays after what they carry, all until one deadline.
 fn end(
+    mut gateways: Vec<Gateway>,
+    wait: &Wait<'_>,
+    sweep: bool,
+) -> Result<Vec<(Gateway, Termination)>, WaitError> {
+    let mut ended = Vec::with_capacity(gateways.len());
+    while !gateways.is_empty() {
+        let is_relay = |gateway: &Gateway| {
+            gateways.iter().any(|other| other.relay() == Some(gateway.id()) && other != gateway)
+        };
+        let (mut now, mut later): (Vec<_>, Vec<_>) =
+            gateways.iter().cloned().partition(|gateway| !is_relay(gateway));
+        if now.is_empty() {
+            std::mem::swap(&mut now, &mut later);
+        }
+        ended.extend(end_together(now, wait, sweep)?);
+        gateways = later;
+    }
+    Ok(ended)
+}
+
+/// Ends gateways: asks all, waits for all, kills what is left.
+fn end_together(
     gateways: Vec<Gateway>,
     wait: &Wait<'_>,
     sweep: bool,

@@ -16,6 +16,7 @@ use crate::channel::Handle;
 use crate::end::{ChannelEnd, RemoteError};
 use crate::payload::Payload;
 use crate::receive_queue::Feed;
+use crate::transport::Bridge;
 
 /// One channel's side of a gateway: shared between the session, which fills it, and the handles, which empty it.
 pub(crate) struct Inbox {
@@ -53,6 +54,8 @@ pub(crate) enum Sink {
     Callback(Arc<Callback>),
     /// A receive queue.
     Queue(Feed),
+    /// The connection of a gateway that this one carries.
+    Bridge(Arc<Bridge>),
 }
 
 /// What a sink gets.
@@ -148,7 +151,7 @@ impl Inbox {
         if !matches!(state.sink, Sink::Receive) {
             return false;
         }
-        state.drained = state.end.is_some() && matches!(sink, Sink::Queue(_));
+        state.drained = state.end.is_some() && !matches!(sink, Sink::Callback(_));
         if state.end.is_none() {
             self.consumers.fetch_add(1, Ordering::SeqCst);
         }
@@ -174,6 +177,10 @@ impl State {
             }
             Sink::Queue(feed) => {
                 feed.push(delivery);
+                false
+            }
+            Sink::Bridge(bridge) => {
+                bridge.push(delivery);
                 false
             }
         }

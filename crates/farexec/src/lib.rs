@@ -48,7 +48,7 @@ mod watch;
 pub use bootstrap::STAGE_0;
 pub use channel::{Channel, ReceiveError, SendError};
 pub use end::{Cause, ChannelEnd, EndReason, RemoteError};
-pub use error::{ExecError, GatewayError, StartError};
+pub use error::{ExecError, GatewayError, HostFailure, StartError};
 pub use farexec_proto as proto;
 pub use farexec_proto::control::{Hello, Status};
 pub use farexec_proto::{ChannelId, Value};

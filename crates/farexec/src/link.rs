@@ -51,7 +51,7 @@ pub(crate) struct Link {
     input_key: OnceLock<usize>,
     /// The reading role: whoever holds it is the only one to read.
     reading: Mutex<Reading>,
-    outbox: Outbox,
+    outbox: Arc<Outbox>,
     session: Mutex<Session<Arc<Inbox>>>,
     answers: Mutex<Answers>,
     /// Threads that wait for something on this gateway while another reads.
@@ -68,6 +68,8 @@ pub(crate) struct Link {
     asked_to_end: AtomicBool,
     /// The input has ended; it is only a matter of learning why.
     input_ended: AtomicBool,
+    /// How a process exited that is not ours to wait for, as far as somebody told.
+    far_exit: OnceLock<i32>,
     end: OnceLock<EndReason>,
 }
 
@@ -122,7 +124,7 @@ impl Link {
             input: Arc::clone(&input),
             input_key: OnceLock::new(),
             reading: Mutex::default(),
-            outbox: Outbox::new(pipes.output)?,
+            outbox: Arc::new(Outbox::new(pipes.output)?),
             session: Mutex::new(Session::new(Side::Coordinator)),
             answers: Mutex::default(),
             waiters: Mutex::default(),
@@ -134,14 +136,15 @@ impl Link {
             py2str_as_py3str: AtomicBool::new(true),
             asked_to_end: AtomicBool::new(false),
             input_ended: AtomicBool::new(false),
+            far_exit: OnceLock::new(),
             end: OnceLock::new(),
         });
-        link.outbox.register(&reactor, &link)?;
+        link.outbox.register(&reactor)?;
         let source = Arc::clone(&link);
         let key = reactor.add(input, Interest::Readable, move |_| source)?;
         let _ = link.input_key.set(key);
         if let Some(supervisor) = &link.supervisor {
-            supervisor.watch(&reactor, &link)?;
+            supervisor.watch(&reactor, Some(&link))?;
         }
         Ok(link)
     }
@@ -172,10 +175,6 @@ impl Link {
 
     pub(crate) fn set_coercion(&self, coercion: StringCoercion) {
         self.py2str_as_py3str.store(coercion.py2str_as_py3str, Ordering::Relaxed);
-    }
-
-    pub(crate) fn outbox(&self) -> &Outbox {
-        &self.outbox
     }
 
     /// A new channel of this side's.
@@ -640,8 +639,35 @@ impl Link {
             }
             Some(_) => self.finish(self.cause_of_exit()),
             None if self.asked_to_end.load(Ordering::SeqCst) => self.finish(Cause::Asked),
-            None => self.finish(Cause::ConnectionLost("the connection was closed by the far end".into())),
+            None => self.finish(match self.far_exit() {
+                Some(code @ 0..) => Cause::Exited(code),
+                Some(signal) => Cause::Signaled(-signal),
+                None => Cause::ConnectionLost("the connection was closed by the far end".into()),
+            }),
         }
+    }
+
+    /// How a process exited that is not ours to wait for, as Python's `subprocess` gives it.
+    pub(crate) fn far_exit(&self) -> Option<i32> {
+        self.far_exit.get().copied()
+    }
+
+    pub(crate) fn set_far_exit(&self, code: i32) {
+        let _ = self.far_exit.set(code);
+    }
+
+    /// What carries the connection is gone.
+    pub(crate) fn cut(self: &Arc<Self>, why: String) {
+        if self.asked_to_end.load(Ordering::SeqCst) {
+            self.finish(Cause::Asked);
+        } else {
+            self.finish(Cause::ConnectionLost(why));
+        }
+    }
+
+    /// Ends a gateway whose process cannot be killed from here: its worker sees the end of the connection, and ends itself.
+    pub(crate) fn hang_up(self: &Arc<Self>) {
+        self.finish(Cause::Killed);
     }
 
     fn cause_of_exit(&self) -> Cause {
@@ -687,6 +713,9 @@ impl Link {
             self.reactor.remove(*key);
         }
         self.outbox.end(&self.reactor);
+        if self.supervisor.is_none() {
+            sys::hang_up(&self.input);
+        }
         let channels: Vec<_> = self.session.lock().lose().collect();
         for (inbox, _) in channels {
             inbox.close(ChannelEnd::Gateway(reason.clone()));

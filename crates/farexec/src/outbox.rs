@@ -10,7 +10,6 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::Mutex;
 
 use crate::limits::SEND_HIGH_WATER;
-use crate::link::Link;
 use crate::reactor::{Reactor, Source};
 use crate::sys::{self, Interest, Transfer, Waker};
 use crate::wait::{Wait, WaitError};
@@ -34,6 +33,8 @@ struct Queue {
     armed: bool,
     /// Whether the other end is gone: nothing is kept then.
     broken: bool,
+    /// Whether nothing will be added.
+    is_last: bool,
     output: Option<Arc<OwnedFd>>,
 }
 
@@ -53,10 +54,10 @@ impl Outbox {
         })
     }
 
-    pub(crate) fn register(&self, reactor: &Arc<Reactor>, link: &Arc<Link>) -> io::Result<()> {
+    pub(crate) fn register(self: &Arc<Self>, reactor: &Arc<Reactor>) -> io::Result<()> {
         let Some(output) = self.output.lock().clone() else { return Ok(()) };
-        let link = Arc::downgrade(link);
-        let key = reactor.add(output, Interest::Nothing, |_| Arc::new(OutboxSource { link }))?;
+        let outbox = Arc::downgrade(self);
+        let key = reactor.add(output, Interest::Nothing, |_| Arc::new(OutboxSource { outbox }))?;
         let _ = self.key.set(key);
         Ok(())
     }
@@ -104,6 +105,13 @@ impl Outbox {
         queue.flush();
         self.settle(&mut queue, reactor);
         Ok(())
+    }
+
+    /// Ends the sending side of a socket once all that is queued is written.
+    pub(crate) fn end_when_empty(&self) {
+        let mut queue = self.queue.lock();
+        queue.is_last = true;
+        queue.end_if_last();
     }
 
     /// Nothing will be sent any more.
@@ -172,6 +180,13 @@ impl Queue {
                 None => return,
             }
         }
+        self.end_if_last();
+    }
+
+    fn end_if_last(&self) {
+        if let (true, true, Some(output)) = (self.is_last, self.blocks.is_empty(), &self.output) {
+            sys::end_sending(output);
+        }
     }
 
     fn break_off(&mut self) {
@@ -180,13 +195,12 @@ impl Queue {
 }
 
 struct OutboxSource {
-    link: Weak<Link>,
+    outbox: Weak<Outbox>,
 }
 
 impl Source for OutboxSource {
     fn ready(self: Arc<Self>, reactor: &Arc<Reactor>) {
-        let Some(link) = self.link.upgrade() else { return };
-        let outbox = link.outbox();
+        let Some(outbox) = self.outbox.upgrade() else { return };
         let mut queue = outbox.queue.lock();
         queue.armed = false;
         queue.flush();

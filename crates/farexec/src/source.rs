@@ -20,6 +20,7 @@ pub struct Source {
     text: Text,
     call: Option<String>,
     kwargs: Vec<(String, Value)>,
+    beside: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -32,13 +33,18 @@ impl Source {
     /// Source text. What it is indented by as a whole is taken off.
     pub fn text(source: impl AsRef<str>) -> Self {
         let source = dedent(source.as_ref());
-        Self { text: Text::Given { source, file: None, line: 1 }, call: None, kwargs: Vec::new() }
+        Self {
+            text: Text::Given { source, file: None, line: 1 },
+            call: None,
+            kwargs: Vec::new(),
+            beside: false,
+        }
     }
 
     /// A file on this machine, executed as it is.
     pub fn file(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref().to_string_lossy().into_owned();
-        Self { text: Text::File(path), call: None, kwargs: Vec::new() }
+        Self { text: Text::File(path), call: None, kwargs: Vec::new(), beside: false }
     }
 
     /// A function in a file on this machine: the file is executed there, then the function is called with the
@@ -70,6 +76,13 @@ impl Source {
         self
     }
 
+    /// Has it executed in a thread of its own, whatever the worker's execution model: for what serves, and leaves the main
+    /// thread to others.
+    #[must_use]
+    pub fn beside(self) -> Self {
+        Self { beside: true, ..self }
+    }
+
     /// Reads what has to be read, so that it is read once for a whole group.
     pub(crate) fn request(&self) -> Result<Request<'_, Vec<(String, Value)>>, ExecError> {
         let (source, file, line) = match &self.text {
@@ -81,7 +94,14 @@ impl Source {
                 (source, Some(full.unwrap_or_else(|_| path.clone())), 1)
             }
         };
-        Ok(Request { source, file, line, call: self.call.as_deref(), kwargs: &self.kwargs })
+        Ok(Request {
+            source,
+            file,
+            line,
+            call: self.call.as_deref(),
+            kwargs: &self.kwargs,
+            beside: self.beside,
+        })
     }
 }
 
@@ -104,17 +124,23 @@ pub struct Request<'a, K> {
     pub call: Option<&'a str>,
     /// Its keyword arguments.
     pub kwargs: &'a K,
+    /// Whether it gets a thread of its own, whatever the execution model.
+    pub beside: bool,
 }
 
 impl<K: Kwargs> Encode for Request<'_, K> {
     fn encode<E: Emit>(&self, emit: &mut E) -> Result<(), EncodeError> {
-        emit.begin_dict(5)?;
+        let entries = 5 + usize::from(self.beside);
+        emit.begin_dict(entries)?;
         entry(emit, "source", |emit| emit.str(&self.source))?;
         entry(emit, "file", |emit| optional(emit, self.file.as_deref()))?;
         entry(emit, "line", |emit| emit.int(self.line.into()))?;
         entry(emit, "call", |emit| optional(emit, self.call))?;
         entry(emit, "kwargs", |emit| self.kwargs.encode_kwargs(emit))?;
-        emit.end_dict(5)
+        if self.beside {
+            entry(emit, "beside", |emit| emit.bool(true))?;
+        }
+        emit.end_dict(entries)
     }
 }
 

@@ -40,6 +40,14 @@ pub struct Spec {
     pub stdout: Output,
     /// Where the worker's standard error goes.
     pub stderr: Output,
+    /// The gateway whose worker starts this one and carries its connection.
+    pub via: Option<String>,
+    /// The configuration file for `ssh`.
+    pub ssh_config: Option<String>,
+    /// The gateway whose worker runs the socket server that is connected to.
+    pub installvia: Option<String>,
+    /// The file with the secret that a socket server shares with those it serves.
+    pub secret_file: Option<String>,
     /// Every key and value as written, in order; `None` is a key without a value.
     pub items: Vec<(String, Option<String>)>,
 }
@@ -51,8 +59,14 @@ pub enum Transport {
     /// A process on this machine.
     #[default]
     Popen,
-    /// A transport this version can name, but not start.
-    Other(String),
+    /// A program that runs an interpreter with its standard input and output: the words in front of the interpreter's own.
+    Command(Vec<String>),
+    /// `ssh` with these arguments, the host among them.
+    Ssh(Vec<String>),
+    /// `vagrant ssh` with the name of the machine and arguments for `ssh`.
+    VagrantSsh(Vec<String>),
+    /// A socket server at `host:port`; without an address only together with [`Spec::installvia`].
+    Socket(Option<String>),
 }
 
 /// How a worker executes what it is sent.
@@ -154,18 +168,19 @@ pub enum SpecError {
 fn hint(suggestion: &Option<&'static str>) -> String {
     match suggestion {
         Some(key) => format!(": did you mean `{key}`?"),
-        None => format!(": known keys are {}, env:NAME", KEYS.join(", ")),
+        None => {
+            let known: Vec<_> = known_keys().collect();
+            format!(": known keys are {}, env:NAME", known.join(", "))
+        }
     }
 }
 
-const TRANSPORTS: [&str; 5] = ["popen", "ssh", "vagrant_ssh", "socket", "via"];
+/// Keys that say what a worker is reached by.
+const TRANSPORTS: [&str; 10] =
+    ["popen", "ssh", "vagrant_ssh", "socket", "command", "podman", "docker", "kubectl", "srun", "uv"];
 
-/// Every key a spec can have.
-const KEYS: [&str; 19] = [
-    "popen",
-    "ssh",
-    "vagrant_ssh",
-    "socket",
+/// Every other key a spec can have.
+const KEYS: [&str; 15] = [
     "via",
     "id",
     "python",
@@ -175,13 +190,17 @@ const KEYS: [&str; 19] = [
     "dont_write_bytecode",
     "ssh_config",
     "installvia",
+    "secret_file",
     "start",
     "preload",
     "stdout",
     "stderr",
-    "command",
     "syspath",
 ];
+
+fn known_keys() -> impl Iterator<Item = &'static str> {
+    TRANSPORTS.into_iter().chain(KEYS)
+}
 
 impl Spec {
     /// The text the spec was made from.
@@ -203,6 +222,11 @@ impl Spec {
             spec: self.text.clone(),
             reason: reason.into(),
         };
+        let words = || match shell_words::split(text) {
+            Ok(words) if words.is_empty() => Err(bad("needs a value")),
+            Ok(words) => Ok(words),
+            Err(_) => Err(bad("has a quotation mark too few")),
+        };
         let needed = || if text.is_empty() { Err(bad("needs a value")) } else { Ok(text.to_owned()) };
         if let Some(name) = key.strip_prefix("env:") {
             let Some(value) = value else { return Err(bad("an environment variable needs a value")) };
@@ -213,17 +237,45 @@ impl Spec {
             return Ok(());
         }
         match key {
-            "popen" => self.transport = Transport::Popen,
-            "ssh" | "vagrant_ssh" | "socket" | "via" => {
-                needed()?;
-                self.transport = Transport::Other(key.into());
+            "popen" => {}
+            "ssh" => self.transport = Transport::Ssh(words()?),
+            "vagrant_ssh" => self.transport = Transport::VagrantSsh(words()?),
+            "command" => self.transport = Transport::Command(words()?),
+            "socket" if value.is_none() => self.transport = Transport::Socket(None),
+            "socket" => {
+                let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+                if port.is_none() {
+                    return Err(bad("needs an address: host:port"));
+                }
+                self.transport = Transport::Socket(Some(text.into()));
+            }
+            "podman" | "docker" => self.prefix(&[key, "exec", "-i"], words()?, &[]),
+            "kubectl" => self.prefix(&[key, "exec", "-i"], words()?, &["--"]),
+            "srun" => {
+                let words = if text.is_empty() { Vec::new() } else { words()? };
+                self.prefix(&["srun", "-Q", "--unbuffered", "-n1"], words, &[]);
+            }
+            "uv" => {
+                let mut arguments = Vec::new();
+                for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+                    let version = part
+                        .strip_prefix("python")
+                        .filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+                    match version {
+                        Some(version) => arguments.extend(["--python".to_owned(), version.to_owned()]),
+                        None => arguments.extend(["--with".to_owned(), part.to_owned()]),
+                    }
+                }
+                self.prefix(&["uv", "run", "--quiet", "--no-project"], arguments, &["--"]);
+                self.python.get_or_insert_with(|| "python".into());
             }
             "id" => self.id = Some(needed()?),
+            "via" => self.via = Some(needed()?),
+            "ssh_config" => self.ssh_config = Some(needed()?),
+            "installvia" => self.installvia = Some(needed()?),
+            "secret_file" => self.secret_file = Some(needed()?),
             "python" => {
-                let words = shell_words::split(text).map_err(|_| bad("has a quotation mark too few"))?;
-                if words.is_empty() {
-                    return Err(bad("needs a command"));
-                }
+                words()?;
                 self.python = Some(text.into());
             }
             "chdir" => self.chdir = Some(needed()?),
@@ -242,11 +294,42 @@ impl Spec {
             "start" if text == "spawn" => {}
             _ if KEYS.contains(&key) => return Err(bad("this version does not have that yet")),
             _ => {
-                let suggestion = KEYS.into_iter().find(|known| is_close(known, key));
+                let suggestion = known_keys().find(|known| is_close(known, key));
                 return Err(SpecError::UnknownKey { key: key.into(), spec: self.text.clone(), suggestion });
             }
         }
         Ok(())
+    }
+}
+
+impl Spec {
+    fn prefix(&mut self, first: &[&str], words: Vec<String>, last: &[&str]) {
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        self.transport = Transport::Command([owned(first), words, owned(last)].concat());
+    }
+
+    /// What no single key shows.
+    fn check(&self) -> Result<(), SpecError> {
+        let bad = |key: &str, value: &str, reason: &str| SpecError::BadValue {
+            key: key.into(),
+            value: value.into(),
+            spec: self.text.clone(),
+            reason: reason.into(),
+        };
+        let is_socket = matches!(self.transport, Transport::Socket(_));
+        match (&self.installvia, &self.via, &self.ssh_config) {
+            (None, ..) if self.transport == Transport::Socket(None) => {
+                Err(bad("socket", "", "needs an address, host:port, or `installvia=`"))
+            }
+            (Some(id), ..) if !is_socket => Err(bad("installvia", id, "goes with `socket` only")),
+            (_, Some(id), _) if is_socket => {
+                Err(bad("via", id, "a socket is connected to from here: take `installvia=`"))
+            }
+            (.., Some(path)) if !matches!(self.transport, Transport::Ssh(_) | Transport::VagrantSsh(_)) => {
+                Err(bad("ssh_config", path, "goes with `ssh=` and `vagrant_ssh=` only"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -267,8 +350,10 @@ impl FromStr for Spec {
             if spec.items.iter().any(|(known, _)| known == key) {
                 return Err(SpecError::DuplicateKey { key: key.into(), spec: text.into() });
             }
+            // A worker behind a command is a process on this machine as well.
             if TRANSPORTS.contains(&key)
                 && let Some(first) = transport.replace(key)
+                && !matches!((first, key), ("popen", "command") | ("command", "popen"))
             {
                 return Err(SpecError::TwoTransports {
                     spec: text.into(),
@@ -279,6 +364,7 @@ impl FromStr for Spec {
             spec.set(key, value)?;
             spec.items.push((key.into(), value.map(Into::into)));
         }
+        spec.check()?;
         Ok(spec)
     }
 }

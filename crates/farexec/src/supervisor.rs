@@ -31,9 +31,10 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Looks after a process from now on; `stderr` is the read end of its standard error, if that is ours to read.
-    pub(crate) fn new(process: Process, stderr: Option<OwnedFd>) -> Self {
-        let stderr = stderr.map(|fd| Arc::new(Stderr { fd: Arc::new(fd), kept: Mutex::default() }));
+    /// Looks after a process from now on; `stderr` is the read end of its standard error, if that is ours to read, and `shown` whether
+    /// it is passed on to our own.
+    pub(crate) fn new(process: Process, stderr: Option<OwnedFd>, shown: bool) -> Self {
+        let stderr = stderr.map(|fd| Arc::new(Stderr { fd: Arc::new(fd), shown, kept: Mutex::default() }));
         Self {
             process,
             exit: OnceLock::new(),
@@ -45,9 +46,15 @@ impl Supervisor {
         }
     }
 
-    /// Has the reactor tell `link` of the exit.
-    pub(crate) fn watch(self: &Arc<Self>, reactor: &Arc<Reactor>, link: &Arc<Link>) -> io::Result<()> {
-        let _ = self.link.set(Arc::downgrade(link));
+    /// Has the reactor look after the exit, and tell `link` of it.
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        reactor: &Arc<Reactor>,
+        link: Option<&Arc<Link>>,
+    ) -> io::Result<()> {
+        if let Some(link) = link {
+            let _ = self.link.set(Arc::downgrade(link));
+        }
         if let Some(stderr) = &self.stderr {
             sys::set_nonblocking(&stderr.fd)?;
             reactor.add(Arc::clone(&stderr.fd), Interest::Readable, |key| {
@@ -155,9 +162,10 @@ impl Source for ExitSource {
     }
 }
 
-/// The standard error of a worker: passed on to our own, its end kept.
+/// The standard error of a worker: passed on to our own if it is to be shown, its end kept.
 struct Stderr {
     fd: Arc<OwnedFd>,
+    shown: bool,
     kept: Mutex<Tail>,
 }
 
@@ -172,8 +180,10 @@ impl Stderr {
                 Ok(Transfer::Bytes(count)) => {
                     let bytes = &chunk[..count];
                     kept.push(bytes);
-                    // Nobody can be told that standard error does not work.
-                    let _ = io::Write::write_all(&mut io::stderr(), bytes);
+                    if self.shown {
+                        // Nobody can be told that standard error does not work.
+                        let _ = io::Write::write_all(&mut io::stderr(), bytes);
+                    }
                 }
                 Ok(Transfer::WouldBlock) => return true,
                 Ok(Transfer::Ended) | Err(_) => return false,

@@ -38,6 +38,26 @@ pub(crate) fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?)
 }
 
+/// Two connected sockets.
+pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (one, other) = std::os::unix::net::UnixStream::pair()?;
+    Ok((one.into(), other.into()))
+}
+
+/// Ends a connection both ways, whoever else has a descriptor of it.
+pub(crate) fn hang_up(socket: impl AsFd) {
+    if let Err(error) = rustix::net::shutdown(socket, rustix::net::Shutdown::Both) {
+        tracing::debug!(%error, "a connection had ended already");
+    }
+}
+
+/// Says that nothing more will be sent on a connection.
+pub(crate) fn end_sending(socket: impl AsFd) {
+    if let Err(error) = rustix::net::shutdown(socket, rustix::net::Shutdown::Write) {
+        tracing::debug!(%error, "a connection had ended already");
+    }
+}
+
 /// What came of reading or writing without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transfer {
@@ -199,19 +219,27 @@ pub(crate) fn pass(fd: impl AsFd) -> Option<Passed> {
 /// What a process starts with besides its command.
 #[derive(Debug, Default)]
 pub(crate) struct Start {
+    /// Whether it stays in this process's group, where it may ask at the terminal; an interrupt from there is not for it then.
+    pub(crate) asks: bool,
     /// Added to the niceness.
     pub(crate) nice: i32,
     /// A descriptor the child is to have.
     pub(crate) passed: Option<Passed>,
 }
 
-/// Starts a process as the leader of a process group of its own.
+/// Starts a process, as the leader of a process group of its own unless it asks at the terminal.
 #[allow(unsafe_code, reason = "what has to happen between fork and exec has no safe interface")]
 pub(crate) fn spawn(command: &mut Command, start: Start) -> io::Result<Process> {
-    command.process_group(0);
-    let Start { nice, passed } = start;
-    if nice != 0 || passed.is_some() {
+    let Start { asks, nice, passed } = start;
+    if !asks {
+        command.process_group(0);
+    }
+    if asks || nice != 0 || passed.is_some() {
         let prepare = move || {
+            if asks {
+                // SAFETY: a system call without memory of ours.
+                unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+            }
             if let Some(passed) = &passed {
                 rustix::io::fcntl_setfd(&passed.fd, rustix::io::FdFlags::empty())?;
             }
@@ -220,7 +248,7 @@ pub(crate) fn spawn(command: &mut Command, start: Start) -> io::Result<Process> 
             }
             Ok(())
         };
-        // SAFETY: the closure makes two system calls and allocates nothing.
+        // SAFETY: the closure makes system calls and allocates nothing.
         unsafe { command.pre_exec(prepare) };
     }
     let child = command.spawn()?;
@@ -228,32 +256,33 @@ pub(crate) fn spawn(command: &mut Command, start: Start) -> io::Result<Process> 
     let pid = pid.ok_or_else(|| io::Error::other("the system gave an impossible process id"))?;
     // Since nobody else waits for it, the number stays its own until `Process::reap`.
     drop(child);
-    Process::watch(pid)
+    Process::watch(pid, !asks)
 }
 
-/// A child process, and the process group that it leads.
+/// A child process, and the process group that it leads if it leads one.
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: Pid,
+    leads: bool,
     exited: Arc<OwnedFd>,
 }
 
 impl Process {
     #[cfg(target_os = "linux")]
-    fn watch(pid: Pid) -> io::Result<Self> {
+    fn watch(pid: Pid, leads: bool) -> io::Result<Self> {
         let exited = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-        Ok(Self { pid, exited: Arc::new(exited) })
+        Ok(Self { pid, leads, exited: Arc::new(exited) })
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn watch(pid: Pid) -> io::Result<Self> {
+    fn watch(pid: Pid, leads: bool) -> io::Result<Self> {
         let (exited, alive) = pipe()?;
         std::thread::Builder::new().name("farexec-wait".into()).spawn(move || {
             let wait = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             while rustix::process::waitid(WaitId::Pid(pid), wait) == Err(Errno::INTR) {}
             drop(alive);
         })?;
-        Ok(Self { pid, exited: Arc::new(exited) })
+        Ok(Self { pid, leads, exited: Arc::new(exited) })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -301,7 +330,11 @@ impl Process {
     }
 
     fn signal_group(&self, signal: Signal) {
-        match rustix::process::kill_process_group(self.pid, signal) {
+        let result = match self.leads {
+            true => rustix::process::kill_process_group(self.pid, signal),
+            false => rustix::process::kill_process(self.pid, signal),
+        };
+        match result {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => {
                 tracing::debug!(pid = self.pid(), %error, "could not signal a worker's process group")

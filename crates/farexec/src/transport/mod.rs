@@ -1,12 +1,27 @@
 //! Transports: how a worker is started and reached. Nothing outside this folder knows.
 
-mod popen;
+mod process;
+mod socket;
+mod ssh;
+mod via;
 
 use std::sync::Arc;
 
+use farexec_proto::control::Start;
+use farexec_proto::handshake::PROTOCOL_VERSION;
+
+use crate::bootstrap;
 use crate::error::StartError;
+use crate::gateway::Gateway;
 use crate::link::Link;
-use crate::spec::{ExecModel, Spec, Transport};
+use crate::spec::{ExecModel, Output, Spec, SpecError, Transport};
+use crate::wait::Wait;
+
+pub(crate) use ssh::Masters;
+pub(crate) use via::Bridge;
+
+/// The interpreter of a spec that names none.
+const DEFAULT_PYTHON: &str = "python3";
 
 /// A worker on its way up.
 pub(crate) struct Starting {
@@ -15,12 +30,138 @@ pub(crate) struct Starting {
     pub(crate) command: String,
 }
 
-/// Starts the worker that a spec describes, without waiting for its answer.
-pub(crate) fn start(spec: &Spec, id: &str, execmodel: ExecModel) -> Result<Starting, StartError> {
-    match &spec.transport {
-        Transport::Popen => popen::start(spec, id, execmodel),
-        Transport::Other(name) => {
-            Err(StartError::Unsupported { spec: spec.to_string(), transport: name.clone() })
+/// What a start may need of the group it is for.
+pub(crate) struct Surroundings<'a> {
+    /// Finds a gateway that can be worked through, by its id.
+    pub(crate) gateway: &'a dyn Fn(&str) -> Result<Gateway, StartError>,
+    pub(crate) masters: &'a Masters,
+    pub(crate) wait: Wait<'a>,
+}
+
+/// What a worker is started with, whatever starts it.
+pub(crate) struct Order<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) id: &'a str,
+    pub(crate) execmodel: ExecModel,
+}
+
+/// Begins what several workers share, so that it goes on while the first are started.
+pub(crate) fn prepare(specs: &[Spec], masters: &Masters) {
+    for spec in specs {
+        if let (Transport::Ssh(arguments), None) = (&spec.transport, &spec.via) {
+            masters.prepare(arguments, spec.ssh_config.as_deref());
         }
     }
+}
+
+/// Starts the worker that a spec describes, without waiting for its answer.
+pub(crate) fn start(order: &Order<'_>, surroundings: &Surroundings<'_>) -> Result<Starting, StartError> {
+    let spec = order.spec;
+    if let Transport::Socket(address) = &spec.transport {
+        return socket::start(order, address.as_deref(), surroundings);
+    }
+    if let Some(relay) = &spec.via {
+        let relay = (surroundings.gateway)(relay)?;
+        return via::start(order, &relay, far_command(spec, None)?);
+    }
+    match &spec.transport {
+        Transport::Popen => process::start_here(order, python(spec)?),
+        Transport::Ssh(arguments) => {
+            let config = spec.ssh_config.as_deref();
+            let shared = surroundings.masters.wait_for(arguments, config, &surroundings.wait)?;
+            process::start_behind(order, far_command(spec, shared.as_deref())?)
+        }
+        _ => process::start_behind(order, far_command(spec, None)?),
+    }
+}
+
+/// Says more about a worker that did not answer, where the transport knows more.
+pub(crate) fn explain(spec: &Spec, error: StartError) -> StartError {
+    match &spec.transport {
+        Transport::Popen => error,
+        Transport::Ssh(arguments) | Transport::VagrantSsh(arguments) => ssh::explain(arguments, spec, error),
+        _ => process::explain(spec, error),
+    }
+}
+
+/// A command that starts an interpreter, and what is shown of it in errors.
+struct Command {
+    words: Vec<String>,
+    shown: String,
+}
+
+/// What runs the interpreter of a spec, with all its arguments.
+fn far_command(spec: &Spec, shared: Option<&std::path::Path>) -> Result<Command, StartError> {
+    let mut interpreter = python_behind(spec)?;
+    let shown = |words: &[String]| format!("`{} -c ...`", shell_words::join(words));
+    interpreter.extend(["-c".to_owned(), bootstrap::STAGE_0.to_owned()]);
+    let short = interpreter.len() - 2;
+    Ok(match &spec.transport {
+        Transport::Ssh(arguments) => {
+            ssh::command("ssh", arguments, spec.ssh_config.as_deref(), shared, &interpreter)
+        }
+        Transport::VagrantSsh(arguments) => {
+            ssh::vagrant_command(arguments, spec.ssh_config.as_deref(), &interpreter)
+        }
+        Transport::Command(prefix) => Command {
+            shown: shown(&[prefix, &interpreter[..short]].concat()),
+            words: [prefix.as_slice(), &interpreter].concat(),
+        },
+        Transport::Popen | Transport::Socket(_) => {
+            Command { shown: shown(&interpreter[..short]), words: interpreter }
+        }
+    })
+}
+
+/// The words of the interpreter, with `env` in front of them if there is something to set before it starts. The empty word stands for the
+/// interpreter of the relay.
+fn python_behind(spec: &Spec) -> Result<Vec<String>, StartError> {
+    let mut words = match (&spec.python, &spec.transport) {
+        (None, Transport::Popen) => vec![String::new()],
+        _ => python(spec)?,
+    };
+    if !spec.env.is_empty() && spec.transport != Transport::Popen {
+        let variables = spec.env.iter().map(|(name, value)| format!("{name}={value}"));
+        let variables: Vec<String> = std::iter::once("env".to_owned()).chain(variables).collect();
+        words = [variables, words].concat();
+    }
+    Ok(words)
+}
+
+/// The words of the interpreter.
+fn python(spec: &Spec) -> Result<Vec<String>, StartError> {
+    let python = spec.python.as_deref().unwrap_or(DEFAULT_PYTHON);
+    shell_words::split(python).map_err(|error| {
+        StartError::Spec(SpecError::BadValue {
+            key: "python".into(),
+            value: python.into(),
+            spec: spec.to_string(),
+            reason: error.to_string(),
+        })
+    })
+}
+
+/// What START says to a worker that this side cannot set up before it starts.
+fn far_start(order: &Order<'_>) -> Start {
+    let Order { spec, id, execmodel } = *order;
+    Start {
+        protocol: PROTOCOL_VERSION,
+        id: id.into(),
+        execmodel: execmodel.name().into(),
+        stdout_null: spec.stdout == Output::Null,
+        chdir: spec.chdir.clone(),
+        nice: spec.nice,
+        dont_write_bytecode: spec.dont_write_bytecode,
+        group: true,
+        ..Start::default()
+    }
+}
+
+/// Sends what makes an interpreter a worker.
+fn open(link: &Link, start: &Start) -> Result<(), StartError> {
+    let opening =
+        bootstrap::opening(start).map_err(|error| StartError::System(std::io::Error::other(error)))?;
+    // A worker that cannot be told is gone, and whoever waits for its answer is told so.
+    let _ = link.send(&opening);
+    Ok(())
 }

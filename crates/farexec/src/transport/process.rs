@@ -1,0 +1,126 @@
+//! Workers that are child processes of this one, reached through their standard input and output: an interpreter itself, or
+//! a program that runs one somewhere else and passes its input and output on.
+
+use std::io;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use farexec_proto::control::Start;
+
+use super::{Order, Starting, far_start, open};
+use crate::end::Cause;
+use crate::error::StartError;
+use crate::link::{Link, Pipes};
+use crate::spec::{Output, Spec};
+use crate::supervisor::Supervisor;
+use crate::sys;
+
+/// Starts an interpreter on this machine. What the spec asks for is there when the process starts.
+pub(super) fn start_here(order: &Order<'_>, words: Vec<String>) -> Result<Starting, StartError> {
+    let spec = order.spec;
+    let shown = format!("`{} -c ...`", shell_words::join(&words));
+    let words = [words, vec!["-c".to_owned(), crate::bootstrap::STAGE_0.to_owned()]].concat();
+    let mut command = command(&words);
+    command.envs(spec.env.iter().map(|(name, value)| (name, value)));
+    if spec.dont_write_bytecode {
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+    }
+    if let Some(directory) = &spec.chdir {
+        std::fs::create_dir_all(directory).map_err(|source| {
+            let source =
+                io::Error::new(source.kind(), format!("cannot make the directory `{directory}`: {source}"));
+            StartError::Spawn { command: shown.clone(), source }
+        })?;
+        command.current_dir(directory);
+    }
+    let passed = match spec.stdout {
+        Output::Inherit => sys::pass_stdout(),
+        Output::Null => {
+            let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+            sys::pass(&null)
+        }
+    };
+    let start = Start {
+        stdout: passed.as_ref().map(|passed| passed.identity),
+        stdout_null: false,
+        chdir: None,
+        nice: None,
+        ..far_start(order)
+    };
+    let process = sys::Start { nice: spec.nice.unwrap_or(0), passed, asks: false };
+    launch(order, command, shown, process, &start)
+}
+
+/// Starts a program that runs an interpreter. What the spec asks for is done by the worker, before anything is executed.
+pub(super) fn start_behind(order: &Order<'_>, far: super::Command) -> Result<Starting, StartError> {
+    launch(order, command(&far.words), far.shown, sys::Start::default(), &far_start(order))
+}
+
+fn command(words: &[String]) -> Command {
+    let (program, arguments) = words.split_first().map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
+}
+
+fn launch(
+    order: &Order<'_>,
+    mut command: Command,
+    shown: String,
+    process: sys::Start,
+    start: &Start,
+) -> Result<Starting, StartError> {
+    let (their_input, output) = sys::large_pipe()?;
+    let (input, their_output) = sys::large_pipe()?;
+    command.stdin(their_input).stdout(their_output);
+    let is_here = start.stdout.is_some() || order.spec.transport == crate::spec::Transport::Popen;
+    let shows = order.spec.stderr == Output::Inherit;
+    // What runs an interpreter elsewhere says on its standard error why it could not.
+    let stderr = if shows || !is_here {
+        let (ours, theirs) = sys::pipe()?;
+        command.stderr(theirs);
+        Some(ours)
+    } else {
+        command.stderr(Stdio::null());
+        None
+    };
+    let process =
+        sys::spawn(&mut command, process).map_err(|source| failure(order.spec, &command, &shown, source))?;
+    // With the command go our copies of the worker's ends: from here on, its end is the end of the pipes.
+    drop(command);
+    let supervisor = Arc::new(Supervisor::new(process, stderr, shows));
+    let link = Link::new(order.id, Pipes { input, output }, Some(supervisor))?;
+    open(&link, start)?;
+    Ok(Starting { link, command: shown })
+}
+
+fn failure(spec: &Spec, command: &Command, shown: &str, source: io::Error) -> StartError {
+    let directory_is_missing = command.get_current_dir().is_some_and(|path| !path.is_dir());
+    let program = command.get_program().to_string_lossy().into_owned();
+    if source.kind() == io::ErrorKind::NotFound && !directory_is_missing {
+        return match spec.transport {
+            crate::spec::Transport::Popen => {
+                StartError::NoInterpreter { program, command: shown.into(), source }
+            }
+            _ => StartError::NoProgram { program, command: shown.into(), source },
+        };
+    }
+    StartError::Spawn { command: shown.into(), source }
+}
+
+/// The error of a program that found no interpreter to run says so.
+pub(super) fn explain(spec: &Spec, error: StartError) -> StartError {
+    let StartError::NoAnswer { command, reason, chatter } = error else { return error };
+    let python = super::python(spec).ok().and_then(|words| words.into_iter().next()).unwrap_or_default();
+    let said = [reason.stderr().join("\n"), chatter.clone()].concat();
+    let name = python.rsplit('/').next().unwrap_or_default();
+    let is_missing = said.lines().any(|line| {
+        let line = line.to_lowercase();
+        line.contains(&name.to_lowercase()) && (line.contains("not found") || line.contains("no such file"))
+    });
+    if matches!(reason.cause(), Cause::Exited(127)) || is_missing {
+        let source = io::Error::new(io::ErrorKind::NotFound, said.trim().to_owned());
+        return StartError::NoInterpreter { program: python, command, source };
+    }
+    StartError::NoAnswer { command, reason, chatter }
+}
