@@ -15,6 +15,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 
@@ -25,8 +26,12 @@ CHOICE = os.environ.get("FAREXEC_SERVERS", "found")
 # The executables of each component. Those of servers are often in folders that only root's path has.
 COMPONENTS = {
     "sshd": ["sshd", "ssh", "ssh-keygen", "ss"],
+    "slurm": ["munged", "slurmctld", "slurmd", "srun", "sinfo", "squeue", "scancel", "ss"],
+    "podman": ["podman", "runc", "conmon"],
+    "bwrap": ["bwrap"],
+    "sudo": ["sudo"],
 }
-ONLY_AS_ROOT: list[str] = []
+ONLY_AS_ROOT = ["slurm", "podman", "sudo"]
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 # An interpreter that every user can run, whatever the home directory: what runs as somebody else or elsewhere uses this one.
@@ -225,3 +230,152 @@ def sshd(folder: pathlib.Path) -> Iterator[Sshd]:
             server.wait_until(lambda: f"port {port}" in log.read_text())
             server.assert_loopback_only()
             yield Sshd(str(config), port, server)
+
+
+# Slurm
+
+
+SLURM_CONFIG = """
+ClusterName=farexec
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.sock
+# Without this the daemons listen on every address.
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SwitchType=switch/none
+MpiDefault=none
+SelectType=select/cons_tres
+SlurmdParameters=config_overrides
+ReturnToService=2
+KillWait=2
+{nodes}
+PartitionName=main Nodes=ALL Default=YES State=UP MaxTime=INFINITE
+"""
+
+
+@dataclasses.dataclass
+class Slurm:
+    """A running Slurm with two nodes, n1 and n2, both this machine. Its commands want `environment` in theirs."""
+
+    environment: dict[str, str]
+    servers: list[Daemon]
+
+    def command(self, *options: str) -> list[str]:
+        """What stands before a command that is to run as a job of one task."""
+        setting = [f"{name}={value}" for name, value in self.environment.items()]
+        return [executable("env"), *setting, executable("srun"), "-Q", "--unbuffered", "-n1", *options]
+
+    def pids(self) -> list[int]:
+        """The processes of all daemons and jobs."""
+        return [pid for server in self.servers for pid in server.pids()]
+
+
+@contextlib.contextmanager
+def slurm(folder: pathlib.Path) -> Iterator[Slurm]:
+    """Runs munged, slurmctld, and slurmd for each of two nodes."""
+    nodes = [f"NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={free_port()} CPUs=8" for name in ("n1", "n2")]
+    config = folder / "slurm.conf"
+    config.write_text(SLURM_CONFIG.format(host=socket.gethostname(), port=free_port(), folder=folder, nodes="\n".join(nodes)))
+    (folder / "state").mkdir()
+    key = folder / "munge.key"
+    key.write_bytes(os.urandom(128))
+    key.chmod(0o400)
+    environment = {"SLURM_CONF": str(config)}
+    munge_files = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
+    # Forced, because a socket in a folder of root alone is not what munged expects.
+    munged = [executable("munged"), "--foreground", "--force", f"--socket={folder}/munge.sock", *munge_files]
+
+    def ask(name: str, *arguments: str) -> list[str]:
+        command = [executable(name), *arguments]
+        return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True).stdout.split()
+
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str, command: list[str]) -> Daemon:
+            return stack.enter_context(daemon(name, command, folder / f"{name}.out", environment))
+
+        munge = start("munged", munged)
+        munge.wait_until((folder / "munge.sock").exists)
+        controller = start("slurmctld", [executable("slurmctld"), "-D", "-c"])
+        workers = [start(f"slurmd-{name}", [executable("slurmd"), "-D", "-N", name, "-c"]) for name in ("n1", "n2")]
+        controller.wait_until(lambda: ask("sinfo", "--noheader", "--Node", "--format=%T") == ["idle", "idle"])
+        for server in (controller, *workers):
+            server.assert_loopback_only()
+        try:
+            yield Slurm(environment, [munge, controller, *workers])
+        finally:
+            # An srun whose job was not ended waits for its daemons for ever.
+            ask("scancel", "--user=root")
+            controller.wait_until(lambda: ask("squeue", "--noheader") == [])
+
+
+# Commands that run another command somewhere else
+
+
+PODMAN_CONFIG = """
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+# Else they stand in shared memory, for all of the machine.
+lock_type = "file"
+"""
+
+
+@contextlib.contextmanager
+def podman_command(folder: pathlib.Path) -> Iterator[list[str]]:
+    """What stands before a command that is to run in a new container, whose root is a copy of this machine's. Containers that are still
+    there at the end are removed."""
+    config = folder / "containers.conf"
+    config.write_text(PODMAN_CONFIG)
+    cgroup = f"farexec-{os.getpid()}-{time.monotonic_ns()}"
+    # Podman refuses a path of more than 50 characters here.
+    run = tempfile.mkdtemp(prefix="farexec-", dir="/tmp")
+    places = [f"--root={folder}/storage", f"--runroot={run}", f"--tmpdir={folder}/tmp", "--storage-driver=overlay"]
+    podman = [executable("env"), f"CONTAINERS_CONF={config}", executable("podman"), *places]
+    # No network: the default one leaves interfaces and firewall rules behind. The limits are what a process without privileges may set.
+    options = ["--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000", f"--cgroup-parent=/{cgroup}"]
+    try:
+        yield [*podman, "run", "--rm", "-i", *options, "--rootfs", "/:O"]
+    finally:
+        subprocess.run([*podman, "rm", "--all", "--force", "--time=0"], check=True, stdout=subprocess.DEVNULL)
+        shutil.rmtree(run)
+        remove_cgroup(cgroup)
+
+
+def remove_cgroup(name: str, seconds: float = 10.0) -> None:
+    """Removes what podman leaves of a control group, in each hierarchy, as soon as its last process is gone."""
+    deadline = time.monotonic() + seconds
+    for top in pathlib.Path("/sys/fs/cgroup").glob(f"**/{name}"):
+        for below, _, _ in os.walk(top, topdown=False):
+            while True:
+                try:
+                    os.rmdir(below)
+                    break
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.01)
+
+
+def bwrap_command() -> list[str]:
+    """What stands before a command that is to run in a sandbox, with its own process ids and a root that it cannot write to."""
+    return [executable("bwrap"), "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--unshare-pid", "--die-with-parent"]
+
+
+def sudo_command() -> list[str]:
+    """What stands before a command that is to run as another user, who may do nothing; `SYSTEM_PYTHON` is one that this user can run."""
+    return [executable("sudo"), "-n", "-u", "nobody"]

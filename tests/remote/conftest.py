@@ -20,3 +20,33 @@ def sshd(tmp_path_factory):
     need("sshd")
     with servers.sshd(tmp_path_factory.mktemp("sshd")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    """A running Slurm with two nodes; see `servers.Slurm`."""
+    need("slurm")
+    with servers.slurm(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def podman_command(tmp_path_factory):
+    """What stands before a command that is to run in a new container."""
+    need("podman")
+    with servers.podman_command(tmp_path_factory.mktemp("podman")) as command:
+        yield command
+
+
+@pytest.fixture(scope="session")
+def bwrap_command():
+    """What stands before a command that is to run in a sandbox."""
+    need("bwrap")
+    return servers.bwrap_command()
+
+
+@pytest.fixture(scope="session")
+def sudo_command():
+    """What stands before a command that is to run as the user `nobody`."""
+    need("sudo")
+    return servers.sudo_command()

@@ -1,5 +1,6 @@
 """The servers and commands of tests/servers.py do what tests rely on. No farexec here: if one of these fails, other failures say little."""
 
+import pathlib
 import shlex
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 import servers
+from keeper import descendants
 from processes import wait_until_gone
 
 ECHO = """
@@ -44,6 +46,25 @@ def start_and_detach(command):
     """Starts the command that `DETACH` is part of; returns it, and the id of what it started, as that is known at the other end."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return process, int(process.stdout.readline())
+
+
+def end(process):
+    """Ends a command that was started by `start_and_detach`."""
+    process.terminate()
+    process.wait(timeout=20)
+    process.stdout.close()
+
+
+def with_argument(part):
+    """The processes that have this in their command line."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if part.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
 
 
 class TestSshd:
@@ -90,4 +111,91 @@ class TestSshd:
             assert pid in running.server.pids()
         assert client.wait(timeout=20) == 255
         client.stdout.close()
+        wait_until_gone(*pids)
+
+
+class TestSlurm:
+    @pytest.fixture(autouse=True)
+    def need(self, slurm):
+        """Without the server, no test of it can run."""
+
+    def test_it_is_binary_clean(self, slurm):
+        assert_binary_clean([*slurm.command(), sys.executable, "-c", ECHO])
+
+    def test_it_has_two_nodes(self, slurm):
+        for node in ("n1", "n2"):
+            command = [*slurm.command(f"--nodelist={node}"), "printenv", "SLURMD_NODENAME"]
+            result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+            assert (result.returncode, result.stdout) == (0, f"{node}\n")
+
+    def test_jobs_listen_on_loopback_only(self, slurm):
+        client, pid = start_and_detach([*slurm.command(), *DETACH])
+        assert pid in slurm.pids()
+        addresses = servers.listening_addresses([*slurm.pids(), client.pid, *descendants(client.pid)])
+        assert addresses
+        assert [address for address in addresses if not servers.is_loopback(address)] == []
+        end(client)
+        wait_until_gone(pid)
+
+    def test_nothing_is_left(self, tmp_path):
+        with servers.slurm(tmp_path) as running:
+            client, pid = start_and_detach([*running.command(), *DETACH])
+            pids = [*running.pids(), pid, client.pid, *descendants(client.pid)]
+        client.stdout.close()
+        assert client.wait(timeout=20) != 0
+        wait_until_gone(*pids)
+
+
+class TestPodman:
+    def test_it_is_binary_clean(self, podman_command):
+        assert_binary_clean([*podman_command, servers.SYSTEM_PYTHON, "-c", ECHO])
+
+    def test_it_is_another_place(self, podman_command, tmp_path):
+        file = tmp_path / "file"
+        command = [*podman_command, "sh", "-c", f"mkdir -p {tmp_path} && echo there > {file}; cat {file}; echo $$"]
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+        assert (result.returncode, result.stdout) == (0, "there\n1\n"), result.stderr
+        assert not file.exists()
+
+    def test_nothing_is_left(self, podman_command, tmp_path):
+        with servers.podman_command(tmp_path) as command:
+            # It heeds neither the end of standard input nor a signal that asks it to end.
+            argument = f"farexec-{tmp_path.name}"
+            forever = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
+            client, _ = start_and_detach([*command, servers.SYSTEM_PYTHON, "-c", forever, argument])
+            pids = with_argument(argument)
+            assert len(pids) >= 2
+        client.stdout.close()
+        assert client.wait(timeout=20) != 0
+        wait_until_gone(*pids)
+        assert with_argument(str(tmp_path)) == []
+        assert str(tmp_path) not in pathlib.Path("/proc/mounts").read_text()
+
+
+class TestBwrap:
+    def test_it_is_binary_clean(self, bwrap_command):
+        assert_binary_clean([*bwrap_command, sys.executable, "-c", ECHO])
+
+    def test_nothing_is_left(self, bwrap_command):
+        client, pid = start_and_detach([*bwrap_command, *DETACH])
+        assert pid < 10, "the id inside of the sandbox"
+        pids = [client.pid, *descendants(client.pid)]
+        assert len(pids) >= 3
+        end(client)
+        wait_until_gone(*pids)
+
+
+class TestSudo:
+    def test_it_is_binary_clean(self, sudo_command):
+        assert_binary_clean([*sudo_command, servers.SYSTEM_PYTHON, "-c", ECHO])
+
+    def test_it_is_another_user(self, sudo_command):
+        result = subprocess.run([*sudo_command, "id", "-un"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+        assert (result.returncode, result.stdout) == (0, "nobody\n")
+
+    def test_nothing_is_left(self, sudo_command):
+        client, pid = start_and_detach([*sudo_command, "sh", "-c", "echo $$; exec sleep 600"])
+        pids = [client.pid, *descendants(client.pid)]
+        assert pid in pids
+        end(client)
         wait_until_gone(*pids)
