@@ -6,10 +6,11 @@ import pytest
 
 import farexec
 import interpreters
+import servers
 
 
 def pytest_report_header():
-    return interpreters.report()
+    return [interpreters.report(), servers.report()]
 
 
 @pytest.fixture(params=interpreters.interpreters(), ids=lambda parameter: parameter[0])

@@ -1,0 +1,75 @@
+"""Runs a command, and ends it and everything it started when standard input ends: `python keeper.py COMMAND...`.
+
+What the command starts stays below this process even if it daemonizes, since orphans are adopted here. So nothing outlives whoever holds
+the other end of standard input, however that ends. Linux only.
+"""
+
+import ctypes
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import NoReturn
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def descendants(ancestor: int) -> list[int]:
+    """The processes below this one, zombies aside."""
+    children: dict[int, list[int]] = {}
+    zombies = set()
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        children.setdefault(int(parent), []).append(int(folder.name))
+        if state == "Z":
+            zombies.add(int(folder.name))
+    found = list(children.get(ancestor, []))
+    for pid in found:
+        found += children.get(pid, [])
+    return [pid for pid in found if pid not in zombies]
+
+
+def kill_descendants() -> None:
+    """Kills all there are now; what those start in the meantime is seen by the next call."""
+    for pid in descendants(os.getpid()):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def end_with_standard_input(pid: int, patience: float = 3.0) -> None:
+    """Waits for the end of standard input, then asks the process to end, and kills it with all others if it takes too long."""
+    while os.read(0, 4096):
+        pass
+    os.kill(pid, signal.SIGTERM)
+    time.sleep(patience)
+    while True:
+        kill_descendants()
+        time.sleep(0.01)
+
+
+def main(command: list[str]) -> NoReturn:
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    pid = subprocess.Popen(command, stdin=subprocess.DEVNULL).pid
+    threading.Thread(target=end_with_standard_input, args=(pid,), daemon=True).start()
+    while True:
+        ended, status = os.wait()
+        if ended == pid:
+            break
+    while True:
+        kill_descendants()
+        try:
+            os.wait()
+        except ChildProcessError:
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
