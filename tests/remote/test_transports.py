@@ -1,0 +1,193 @@
+"""The same behaviour over every transport, each against the real thing: servers.py starts them."""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+
+import pytest
+
+import farexec
+import servers
+from processes import wait_until_gone
+
+ITEMS = [None, True, -(2**70), 1.5, 1j, "ä", b"\x00\xff", (), [1, [2]], {"a": {1: 2}}, {1, 2}, frozenset([3])]
+
+TRANSPORTS = ["ssh", "socket", "installvia", "via", "via twice", "ssh via", "podman", "srun", "bwrap", "sudo"]
+
+
+@pytest.fixture
+def socket_server(tmp_path):
+    """The stand-alone socket server, and the specs' part that reaches it."""
+    secret = tmp_path / "secret"
+    secret.write_text("only we know\n")
+    script = os.path.join(os.path.dirname(farexec.__file__), "socketserver.py")
+    command = [sys.executable, script, "127.0.0.1:0", "--secret-file", str(secret)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        port = server.stdout.readline().strip().rpartition(":")[2]
+        yield f"socket=127.0.0.1:{port}//secret_file={secret}"
+        server.kill()
+
+
+def far_spec(name, request, group):
+    """A spec for a worker that is reached in this way."""
+    if name == "ssh":
+        return f"ssh=farexec-host//ssh_config={request.getfixturevalue('sshd').config}//python={sys.executable}"
+    if name == "socket":
+        return request.getfixturevalue("socket_server")
+    if name in ("podman", "bwrap"):
+        command = request.getfixturevalue(f"{name}_command")
+        return f"command={shlex.join(command)}//python={servers.SYSTEM_PYTHON}"
+    if name == "sudo":
+        return f"command={shlex.join(request.getfixturevalue('sudo_command'))}//python={servers.SYSTEM_PYTHON}"
+    if name == "srun":
+        return f"command={shlex.join(request.getfixturevalue('slurm').command())}//python={sys.executable}"
+    group.makegateway("popen//id=relay")
+    if name == "installvia":
+        return "socket//installvia=relay"
+    if name == "via":
+        return "popen//via=relay"
+    if name == "via twice":
+        group.makegateway("popen//via=relay//id=second")
+        return "popen//via=second"
+    assert name == "ssh via"
+    return f"ssh=farexec-host//ssh_config={request.getfixturevalue('sshd').config}//python={sys.executable}//via=relay"
+
+
+@pytest.fixture(params=TRANSPORTS)
+def spec(request, group):
+    return far_spec(request.param, request, group)
+
+
+@pytest.fixture
+def gateway(group, spec):
+    return group.makegateway(spec)
+
+
+def test_items_errors_callbacks_and_channels(gateway):
+    channel = gateway.remote_exec("for item in channel: channel.send(item)")
+    for item in ITEMS:
+        channel.send(item)
+        received = channel.receive(10)
+        assert received == item and type(received) is type(item)
+    large = os.urandom(3 << 20)
+    channel.send(large)
+    assert channel.receive(20) == large
+    with pytest.raises(farexec.RemoteError, match="ZeroDivisionError"):
+        gateway.remote_exec("1 / 0").receive(10)
+    got = []
+    numbers = gateway.remote_exec("for number in range(100): channel.send(number)")
+    numbers.setcallback(got.append, endmarker="end")
+    numbers.waitclose(10)
+    assert got == [*range(100), "end"]
+    inner = gateway.newchannel()
+    gateway.remote_exec("channel.receive().send('through')").send(inner)
+    assert inner.receive(10) == "through"
+
+
+def test_status_while_computing_and_an_end_that_is_told(group, gateway):
+    channel = gateway.remote_exec("channel.send(1)\nwhile True: pass")
+    channel.receive(10)
+    assert gateway.remote_status().numexecuting == 1
+    ends = []
+    channel.setcallback(ends.append, endmarker="end")
+    began = time.monotonic()
+    group.terminate(timeout=1)
+    assert time.monotonic() - began < 6
+    channel.waitclose(5)
+    assert ends == ["end"] and len(group) == 0
+
+
+def test_environment_and_directory(group, spec):
+    gateway = group.makegateway(spec + "//env:FAREXEC_TEST=a b'c//chdir=/tmp")
+    source = "import os; channel.send((os.environ['FAREXEC_TEST'], os.getcwd()))"
+    assert gateway.remote_exec(source).receive(10) == ("a b'c", "/tmp")
+
+
+def test_a_worker_that_dies_ends_its_channels(gateway):
+    channel = gateway.remote_exec("import os; channel.send(os.getpid()); channel.receive(); os._exit(7)")
+    channel.receive(10)
+    ends = []
+    channel.setcallback(ends.append, endmarker="end")
+    channel.send(None)
+    channel.waitclose(5)
+    assert ends == ["end"]
+    gateway.join(5)
+    assert not gateway.alive
+
+
+def test_print_reaches_our_standard_error(spec, capfd, gateway):
+    gateway.remote_exec("print('printed there')").waitclose(10)
+    gateway.remote_exec("import sys; sys.stderr.write('and there\\n')").waitclose(10)
+    seen = ""
+    deadline = time.monotonic() + 5
+    while "and there" not in seen and time.monotonic() < deadline:
+        out, err = capfd.readouterr()
+        seen += out + err
+        time.sleep(0.02)
+    if "socket" not in spec or "installvia" in spec:  # the stand-alone server's own outputs are its workers'
+        assert "printed there" in seen and "and there" in seen
+
+
+def test_a_second_gateway_shares_the_connection(group, sshd):
+    spec = f"ssh=farexec-host//ssh_config={sshd.config}//python={sys.executable}"
+    before = sshd.connections()
+    for _ in range(3):
+        assert group.makegateway(spec).remote_exec("channel.send(1)").receive(10) == 1
+    assert sshd.connections() == before + 1
+
+
+def test_what_kept_us_from_a_host_is_told_apart(group, sshd):
+    def error(host, python=sys.executable):
+        with pytest.raises(farexec.StartError) as caught:
+            group.makegateway(f"ssh={host}//ssh_config={sshd.config}//python={python}")
+        return type(caught.value), str(caught.value)
+
+    kind, text = error("farexec-denied")
+    assert kind is farexec.AuthenticationFailed and "Permission denied" in text
+    kind, text = error("farexec-closed")
+    assert kind is farexec.HostUnreachable and "Connection refused" in text
+    kind, text = error("farexec-unknown")
+    assert kind is farexec.HostNotFound and "resolve" in text
+    kind, text = error("farexec-host", "no-such-python")
+    assert kind is farexec.InterpreterNotFound and "no-such-python" in text
+
+
+def test_a_missing_interpreter_behind_a_command(group, bwrap_command):
+    with pytest.raises(farexec.InterpreterNotFound, match="no-such-python"):
+        group.makegateway(f"command={shlex.join(bwrap_command)}//python=no-such-python")
+    with pytest.raises(farexec.StartError, match="no program `no-such-tool`"):
+        group.makegateway("command=no-such-tool run")
+
+
+def test_a_wrong_secret_is_refused(group, socket_server, tmp_path):
+    (tmp_path / "other").write_text("guess")
+    spec = socket_server.replace("/secret", "/other").replace("//other_file", "//secret_file")
+    with pytest.raises(farexec.AuthenticationFailed, match="secret"):
+        group.makegateway(spec)
+
+
+def test_relays_end_last_and_what_they_carry_ends_with_them(group):
+    relay = group.makegateway("popen//id=relay")
+    carried = group.makegateway("popen//via=relay")
+    pid = carried.pid
+    channel = carried.remote_exec("channel.send(1); channel.receive()")
+    channel.receive(10)
+    os.kill(relay.pid, 9)
+    with pytest.raises(EOFError, match="relay"):
+        channel.receive(5)
+    wait_until_gone(pid)
+
+
+def test_a_relay_leaves_the_main_thread_to_executions():
+    with farexec.Group(execmodel="main_thread_only") as group:
+        relay = group.makegateway("popen//id=relay")
+        carried = [group.makegateway("popen//via=relay") for _ in range(3)]
+        for gateway in [relay, *carried]:
+            assert gateway.remote_exec("import threading; channel.send(threading.current_thread().name)").receive(10) == "MainThread"
+
+
+def test_a_relay_that_is_not_there(group):
+    with pytest.raises(ValueError, match="`nobody`"):
+        group.makegateway("popen//via=nobody")
