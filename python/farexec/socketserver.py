@@ -1,12 +1,12 @@
 #!/usr/bin/env python
 """Lets coordinators that know a secret start workers on this machine: ``python socketserver.py [HOST]:PORT``.
 
-One file that needs nothing but Python 2.7 or 3.6 and newer: copy it to where nothing is installed. It listens on loopback unless told
-otherwise. Every coordinator proves that it knows the secret, and is proven that the server does, before anything else is read
+One file that needs nothing but Python 2.7 or 3.6 and newer: copy it to where nothing is installed. It listens on loopback unless
+told otherwise. Every coordinator proves that it knows the secret, and is shown that the server does, before anything else is read
 (section 7 of docs/PROTOCOL.md); then it gets a worker in a process of its own, which ends with its connection.
 
-The secret is the content of the file that ``--secret-file`` names, or the environment variable ``FAREXEC_SECRET``. Without either, one is made
-and printed. Coordinators take it from ``secret_file=`` in their spec, or from the same variable. The connection itself is not
+The secret is the content of the file that ``--secret-file`` names, or the environment variable ``FAREXEC_SECRET``. Without either,
+one is made and printed. Coordinators take it from ``secret_file=`` in their spec, or from the same variable. The connection itself is not
 encrypted: across a network that is not your own, tunnel it.
 """
 

@@ -191,3 +191,15 @@ def test_a_relay_leaves_the_main_thread_to_executions():
 def test_a_relay_that_is_not_there(group):
     with pytest.raises(ValueError, match="`nobody`"):
         group.makegateway("popen//via=nobody")
+
+
+def test_relays_and_servers_run_in_every_interpreter(group, python):
+    group.makegateway(f"popen//id=relay//python={python}")
+    data = os.urandom(300_000)
+    for spec in ("popen//via=relay", "socket//installvia=relay"):
+        gateway = group.makegateway(spec)
+        gateway.reconfigure(py2str_as_py3str=False)
+        channel = gateway.remote_exec("import os; channel.send(os.getpid()); channel.send(channel.receive())")
+        assert channel.receive(10) == gateway.pid
+        channel.send(data)
+        assert channel.receive(10) == data

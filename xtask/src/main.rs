@@ -117,6 +117,7 @@ fn environment() -> Result<PathBuf> {
     };
     pip(&TEST_REQUIREMENTS)?;
     pip(&["--force-reinstall", "--no-deps", "."])?;
+    pip(&["--force-reinstall", "--no-deps", "./shim"])?;
     Ok(interpreter)
 }
 

@@ -400,6 +400,33 @@ mod tests {
     }
 
     #[test]
+    fn short_forms_are_commands() {
+        let command = |text: &str| match text.parse::<Spec>().unwrap().transport {
+            Transport::Command(words) => words.join(" "),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(command("docker=box"), "docker exec -i box");
+        assert_eq!(command("podman=-u me box"), "podman exec -i -u me box");
+        assert_eq!(command("kubectl=-n ns pod"), "kubectl exec -i -n ns pod --");
+        assert_eq!(command("srun"), "srun -Q --unbuffered -n1");
+        assert_eq!(command("srun=-w n1"), "srun -Q --unbuffered -n1 -w n1");
+        assert_eq!(
+            command("uv=numpy,python3.12"),
+            "uv run --quiet --no-project --with numpy --python 3.12 --"
+        );
+        assert_eq!(command("popen//command=sudo -u 'a b'"), "sudo -u a b");
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        assert!(error("socket").contains("needs an address"));
+        assert!(error("socket=host").contains("host:port"));
+        assert!(error("popen//installvia=gw0").contains("goes with `socket` only"));
+        assert!(error("socket=a:1//via=gw0").contains("take `installvia=`"));
+        assert!(error("popen//ssh_config=x").contains("goes with `ssh=`"));
+    }
+
+    #[test]
     fn bad_specs_are_refused_with_the_part_that_is_wrong() {
         assert_eq!(error("popen//nice=1//nice=2"), "duplicate key: `nice` in `popen//nice=1//nice=2`");
         assert!(error("").starts_with("empty part in spec ``"));

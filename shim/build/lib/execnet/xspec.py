@@ -1,5 +1,0 @@
-"""What users import from ``execnet.xspec``."""
-
-from farexec import XSpec
-
-__all__ = ["XSpec"]

@@ -1,5 +1,0 @@
-"""What users import from ``execnet.rsync``."""
-
-from farexec import RSync
-
-__all__ = ["RSync"]

@@ -1,0 +1,54 @@
+"""farexec under the name execnet: names are where users import them from, and lead to the same objects."""
+
+import importlib
+
+import execnet
+import farexec
+
+
+def test_the_names_are_farexecs():
+    for name in execnet.__all__:
+        if name.islower() or name.startswith("__"):
+            continue
+        assert getattr(execnet, name) is getattr(farexec, name)
+    assert execnet.makegateway is farexec.makegateway
+    assert execnet.__version__.startswith("2.99")
+
+
+def test_submodules_have_what_users_import_from_them():
+    wanted = {
+        "gateway_base": ["Channel", "ExecModel", "get_execmodel", "RemoteError", "TimeoutError", "DumpError", "dumps", "loads"],
+        "gateway": ["Gateway", "RInfo", "RemoteStatus"],
+        "multi": ["Group", "MultiChannel", "NO_ENDMARKER_WANTED", "default_group"],
+        "xspec": ["XSpec"],
+        "gateway_bootstrap": ["HostNotFound"],
+        "gateway_io": [],
+        "gateway_socket": [],
+        "script.socketserver": ["main"],
+    }
+    for module, names in wanted.items():
+        found = importlib.import_module(f"execnet.{module}")
+        for name in names:
+            assert hasattr(found, name), f"execnet.{module}.{name}"
+
+
+def test_an_execution_model_is_an_object_here_and_there():
+    with execnet.Group(execmodel="main_thread_only") as group:
+        gateway = group.makegateway("popen")
+        assert gateway.execmodel.backend == group.execmodel.backend == "main_thread_only"
+        assert repr(group.remote_execmodel) == "<ExecModel 'main_thread_only'>"
+        event = gateway.execmodel.Event()
+        event.set()
+        with gateway.execmodel.RLock():
+            assert event.is_set()
+        channel = gateway.remote_exec("model = channel.gateway.execmodel; model.Event().set(); channel.send(repr(model))")
+        assert channel.receive(5) == "<ExecModel 'main_thread_only'>"
+
+
+def test_a_gateway_that_exits_leaves_its_group_and_is_still_ended_with_it():
+    group = execnet.Group()
+    gateway = group.makegateway("popen")
+    gateway.exit()
+    assert gateway not in group and repr(group) == "<Group []>"
+    group.terminate(timeout=1)
+    assert gateway.returncode == 0
