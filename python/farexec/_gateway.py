@@ -68,11 +68,15 @@ class Gateway:
 
     @property
     def remoteaddress(self) -> str:
-        """Where the worker is, for transports that have such a thing.
+        """Where the worker is: the arguments of ``ssh``, or the address of the socket server.
 
-        :raises AttributeError: a worker on this machine has none.
+        :raises AttributeError: Other transports have no address.
         """
-        raise AttributeError("remoteaddress")
+        for key in ("ssh", "vagrant_ssh", "socket"):
+            address = getattr(self.spec, key)
+            if isinstance(address, str):
+                return address
+        raise AttributeError(f"{self!r} has no remoteaddress")
 
     def remote_exec(self, source: str | types.ModuleType | Callable[..., object], **kwargs: Any) -> Channel:
         """Executes code at the worker, and returns the channel that connects to it.

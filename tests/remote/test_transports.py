@@ -168,6 +168,14 @@ def test_a_wrong_secret_is_refused(group, socket_server, tmp_path):
         group.makegateway(spec)
 
 
+def test_the_remote_address(group, sshd, socket_server):
+    gateway = group.makegateway(f"ssh=farexec-host//ssh_config={sshd.config}//python={sys.executable}")
+    assert gateway.remoteaddress == "farexec-host"
+    assert socket_server.startswith(f"socket={group.makegateway(socket_server).remoteaddress}//")
+    with pytest.raises(AttributeError):
+        print(group.makegateway("popen").remoteaddress)
+
+
 def test_relays_end_last_and_what_they_carry_ends_with_them(group):
     relay = group.makegateway("popen//id=relay")
     carried = group.makegateway("popen//via=relay")
