@@ -222,13 +222,11 @@ impl Gateway {
         Ok(Channel::new(inbox, self.clone()))
     }
 
-    /// The channel that the far end sent as (part of) an item, by its number; closed at once if the far end closed it
-    /// already.
+    /// The channel that the far end sent as (part of) an item, by its number; if the far end has closed it
+    /// already, what it sent before is still there.
     #[must_use]
     pub fn channel(&self, id: ChannelId) -> Channel {
-        let known = self.0.link.session().channel(id).cloned();
-        let inbox = known.unwrap_or_else(|| self.0.link.closed_channel(id));
-        Channel::new(inbox, self.clone())
+        Channel::new(self.0.link.mentioned_channel(id), self.clone())
     }
 
     /// How the worker is doing; answered even while it computes.

@@ -106,6 +106,13 @@ impl Inbox {
         state.pass_on(self, Delivery::Item(payload))
     }
 
+    /// Whether something arrived that nobody could take so far: there was never a handle.
+    pub(crate) fn is_unclaimed(&self) -> bool {
+        let state = self.state.lock();
+        let has_something = !state.items.is_empty() || state.error.is_some();
+        has_something && matches!(state.sink, Sink::Receive) && state.handle.strong_count() == 0
+    }
+
     /// No more items will arrive.
     pub(crate) fn end_items(self: &Arc<Self>, end: ChannelEnd) -> bool {
         let mut state = self.state.lock();

@@ -15,7 +15,7 @@
 //! By [`Link::finish`], once, whatever the reason; all that waits, every queue and every callback is told there.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -54,6 +54,8 @@ pub(crate) struct Link {
     outbox: Arc<Outbox>,
     session: Mutex<Session<Arc<Inbox>>>,
     answers: Mutex<Answers>,
+    /// Channels of the far end's that it closed with something in them before the item that mentions them was decoded.
+    unclaimed: Mutex<HashMap<ChannelId, Arc<Inbox>>>,
     /// Threads that wait for something on this gateway while another reads.
     waiters: Mutex<Vec<Thread>>,
     /// Gets the thread that reads out of its wait.
@@ -127,6 +129,7 @@ impl Link {
             outbox: Arc::new(Outbox::new(pipes.output)?),
             session: Mutex::new(Session::new(Side::Coordinator)),
             answers: Mutex::default(),
+            unclaimed: Mutex::default(),
             waiters: Mutex::default(),
             reader: Mutex::default(),
             watch: Watch::default(),
@@ -189,8 +192,23 @@ impl Link {
         self.session.lock().close(id, None, &mut Vec::new());
     }
 
-    /// What is left of a channel that ended before anybody had a handle on it.
-    pub(crate) fn closed_channel(&self, id: ChannelId) -> Arc<Inbox> {
+    /// The channel that an item mentions.
+    pub(crate) fn mentioned_channel(&self, id: ChannelId) -> Arc<Inbox> {
+        if let Some(inbox) = self.session.lock().channel(id) {
+            return Arc::clone(inbox);
+        }
+        // What is forgotten by the session is put here under its lock.
+        self.unclaimed.lock().remove(&id).unwrap_or_else(|| self.closed_channel(id))
+    }
+
+    fn keep_unclaimed(&self, inbox: &Arc<Inbox>) {
+        if inbox.is_unclaimed() {
+            self.unclaimed.lock().insert(inbox.id, Arc::clone(inbox));
+        }
+    }
+
+    /// What is left of a channel that ended with nothing in it before anybody had a handle on it.
+    fn closed_channel(&self, id: ChannelId) -> Arc<Inbox> {
         let inbox = self.inbox(id);
         inbox.close(match self.end.get() {
             Some(reason) => ChannelEnd::Gateway(reason.clone()),
@@ -393,6 +411,7 @@ impl Link {
                         None => ChannelEnd::Closed,
                     };
                     woken |= channel.close(end);
+                    self.keep_unclaimed(&channel);
                 }
                 Event::Reconfigured { channel: Some(inbox), coercion, .. } => inbox.set_coercion(coercion),
                 Event::Reconfigured { channel: None, coercion, .. } => self.set_coercion(coercion),
@@ -716,7 +735,10 @@ impl Link {
         if self.supervisor.is_none() {
             sys::hang_up(&self.input);
         }
-        let channels: Vec<_> = self.session.lock().lose().collect();
+        let mut session = self.session.lock();
+        let channels: Vec<_> = session.lose().collect();
+        channels.iter().for_each(|(inbox, _)| self.keep_unclaimed(inbox));
+        drop(session);
         for (inbox, _) in channels {
             inbox.close(ChannelEnd::Gateway(reason.clone()));
         }

@@ -305,3 +305,19 @@ fn a_sender_waits_for_a_worker_that_is_far_behind() {
     assert!(sender.join().unwrap() < 100);
     assert!(began.elapsed() < Duration::from_secs(5));
 }
+
+/// Items that a worker sent on a channel of its own, and closed, were lost if the channel was mentioned in an item taken only then.
+#[test]
+fn a_channel_closed_before_it_was_taken_keeps_its_items() {
+    let (_group, gateway) = gateway();
+    let source =
+        "inner = channel.gateway.newchannel(); channel.send(inner); inner.send(7); inner.send(8); del inner";
+    let channel = gateway.remote_exec(source).unwrap();
+    while !channel.is_closed() {
+        gateway.remote_status(&soon()).unwrap();
+    }
+    let inner: farexec::ChannelId = channel.receive().unwrap();
+    let inner = gateway.channel(inner);
+    assert_eq!((inner.receive::<i32>().unwrap(), inner.receive::<i32>().unwrap()), (7, 8));
+    assert!(matches!(inner.receive::<i32>(), Err(farexec::ReceiveError::End(_))));
+}
