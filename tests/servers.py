@@ -352,8 +352,31 @@ def podman_command(folder: pathlib.Path) -> Iterator[list[str]]:
         yield [*podman, "run", "--rm", "-i", *options, "--rootfs", "/:O"]
     finally:
         subprocess.run([*podman, "rm", "--all", "--force", "--time=0"], check=True, stdout=subprocess.DEVNULL)
+        unmount_storage(folder)
         shutil.rmtree(run)
         remove_cgroup(cgroup)
+
+
+def unmount_storage(folder: pathlib.Path, seconds: float = 10.0) -> None:
+    """Unmounts what podman has mounted below its folder, once its last process is gone: of two that end at once, both may leave that to
+    the other."""
+    deadline = time.monotonic() + seconds
+    while uses(folder) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    mounted = [line.split()[1] for line in pathlib.Path("/proc/mounts").read_text().splitlines()]
+    for path in reversed([path for path in mounted if path.startswith(f"{folder}/")]):
+        subprocess.run([executable("umount"), path], check=True)
+
+
+def uses(folder: pathlib.Path) -> bool:
+    """Whether a process has the folder among its arguments."""
+    for process in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if f"{folder}/".encode() in process.read_bytes() and process.parent.name != str(os.getpid()):
+                return True
+        except OSError:
+            pass
+    return False
 
 
 def remove_cgroup(name: str, seconds: float = 10.0) -> None:
