@@ -176,6 +176,12 @@ def test_the_remote_address(group, sshd, socket_server):
         print(group.makegateway("popen").remoteaddress)
 
 
+@pytest.mark.parametrize("spec", ["socket=xyz", "socket=host:port", "socket=host:70000"])
+def test_a_socket_needs_an_address(group, spec):
+    with pytest.raises(ValueError, match="needs an address: host:port"):
+        group.makegateway(spec)
+
+
 def test_relays_end_last_and_what_they_carry_ends_with_them(group):
     relay = group.makegateway("popen//id=relay")
     carried = group.makegateway("popen//via=relay")

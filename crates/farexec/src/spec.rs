@@ -242,13 +242,7 @@ impl Spec {
             "vagrant_ssh" => self.transport = Transport::VagrantSsh(words()?),
             "command" => self.transport = Transport::Command(words()?),
             "socket" if value.is_none() => self.transport = Transport::Socket(None),
-            "socket" => {
-                let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-                if port.is_none() {
-                    return Err(bad("needs an address: host:port"));
-                }
-                self.transport = Transport::Socket(Some(text.into()));
-            }
+            "socket" => self.transport = Transport::Socket(Some(needed()?)),
             "podman" | "docker" => self.prefix(&[key, "exec", "-i"], words()?, &[]),
             "kubectl" => self.prefix(&[key, "exec", "-i"], words()?, &["--"]),
             "srun" => {
@@ -420,7 +414,6 @@ mod tests {
     #[test]
     fn what_does_not_go_together_is_refused() {
         assert!(error("socket").contains("needs an address"));
-        assert!(error("socket=host").contains("host:port"));
         assert!(error("popen//installvia=gw0").contains("goes with `socket` only"));
         assert!(error("socket=a:1//via=gw0").contains("take `installvia=`"));
         assert!(error("popen//ssh_config=x").contains("goes with `ssh=`"));

@@ -17,6 +17,7 @@ use crate::error::{HostFailure, StartError};
 use crate::gateway::Gateway;
 use crate::link::{Link, Pipes};
 use crate::source::Source;
+use crate::spec::SpecError;
 
 /// How long connecting to the server, and proving the secret, may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,6 +37,7 @@ pub(super) fn start(
     address: Option<&str>,
     surroundings: &Surroundings<'_>,
 ) -> Result<Starting, StartError> {
+    check(order, address)?;
     // The server gives up when its channel is closed before somebody came: that is held until we are connected.
     let (address, secret, _server) = match &order.spec.installvia {
         Some(id) => install(&(surroundings.gateway)(id)?, address, surroundings)?,
@@ -57,6 +59,19 @@ pub(super) fn start(
     let env: BTreeMap<String, String> = order.spec.env.iter().cloned().collect();
     open(&link, &Start { env, ..far_start(order) })?;
     Ok(Starting { link, command: shown })
+}
+
+fn check(order: &Order<'_>, address: Option<&str>) -> Result<(), StartError> {
+    let Some(address) = address else { return Ok(()) };
+    match address.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_ok() => Ok(()),
+        _ => Err(StartError::Spec(SpecError::BadValue {
+            key: "socket".into(),
+            value: address.into(),
+            spec: order.spec.to_string(),
+            reason: "needs an address: host:port".into(),
+        })),
+    }
 }
 
 fn secret(file: Option<&str>) -> Result<String, StartError> {
