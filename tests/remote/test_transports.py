@@ -10,6 +10,7 @@ import pytest
 
 import farexec
 import servers
+from keeper import descendants
 from processes import wait_until_gone
 
 ITEMS = [None, True, -(2**70), 1.5, 1j, "ä", b"\x00\xff", (), [1, [2]], {"a": {1: 2}}, {1, 2}, frozenset([3])]
@@ -136,6 +137,24 @@ def test_a_second_gateway_shares_the_connection(group, sshd):
     for _ in range(3):
         assert group.makegateway(spec).remote_exec("channel.send(1)").receive(10) == 1
     assert sshd.connections() == before + 1
+
+
+def test_a_shared_connection_outlives_its_gateways_and_not_its_coordinator(sshd):
+    source = """
+import os, sys, farexec
+group = farexec.Group([sys.argv[1]] * 3)
+os.kill(group[0].pid, 9)
+group[0].join(5)
+print(*group[1].remote_exec("import os; channel.send([os.getpid()])").receive(10), flush=True)
+group[2].remote_exec("channel.receive()").receive()
+"""
+    spec = f"ssh=farexec-host//ssh_config={sshd.config}//python={sys.executable}"
+    with subprocess.Popen([sys.executable, "-c", source, spec], stdout=subprocess.PIPE, text=True) as coordinator:
+        worker = int(coordinator.stdout.readline())
+        started = descendants(coordinator.pid)
+        assert len(started) >= 3  # the connection, and two gateways' ssh
+        coordinator.kill()
+    wait_until_gone(worker, *started)
 
 
 def test_what_kept_us_from_a_host_is_told_apart(group, sshd):
