@@ -322,6 +322,11 @@ impl Spec {
             (.., Some(path)) if !matches!(self.transport, Transport::Ssh(_) | Transport::VagrantSsh(_)) => {
                 Err(bad("ssh_config", path, "goes with `ssh=` and `vagrant_ssh=` only"))
             }
+            _ if self.stderr == Output::Null && (is_socket || self.via.is_some()) => Err(bad(
+                "stderr",
+                "null",
+                "a worker behind a relay or a socket writes to the standard error of who started it",
+            )),
             _ => Ok(()),
         }
     }
@@ -416,6 +421,7 @@ mod tests {
         assert!(error("socket").contains("needs an address"));
         assert!(error("popen//installvia=gw0").contains("goes with `socket` only"));
         assert!(error("socket=a:1//via=gw0").contains("take `installvia=`"));
+        assert!(error("popen//via=gw0//stderr=null").contains("standard error of who started it"));
         assert!(error("popen//ssh_config=x").contains("goes with `ssh=`"));
     }
 
