@@ -2,10 +2,12 @@
 //!
 //! Descriptors, processes, and the poller that the reactor is built on. Everything above speaks in these terms.
 
+mod files;
 mod poller;
 #[cfg(unix)]
 mod unix;
 
+pub(crate) use files::*;
 pub(crate) use poller::{Interest, Poller};
 #[cfg(unix)]
 pub(crate) use unix::*;

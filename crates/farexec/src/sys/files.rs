@@ -1,0 +1,42 @@
+//! Files as rsync sees them: what is there, without following links, and how it is named.
+
+use std::ffi::OsStr;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// A name or a path as bytes.
+pub(crate) fn path_bytes(path: &(impl AsRef<OsStr> + ?Sized)) -> &[u8] {
+    path.as_ref().as_bytes()
+}
+
+/// Bytes as a name or a path.
+pub(crate) fn path_of(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+/// Permissions, with what goes beyond reading, writing and executing.
+pub(crate) fn mode(metadata: &Metadata) -> u32 {
+    metadata.mode() & 0o7777
+}
+
+/// When the content was changed, in nanoseconds since 1970.
+pub(crate) fn modified(metadata: &Metadata) -> i64 {
+    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+}
+
+/// Opens a regular file to read it. What is none, a link for instance, is refused, and never waited for.
+pub(crate) fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        Ok((file, metadata))
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file any more"))
+    }
+}
