@@ -17,6 +17,7 @@ from ._errors import (
     InterpreterNotFound,
     LoadError,
     RemoteError,
+    RSyncError,
     StartError,
     TimeoutError,
 )
@@ -24,6 +25,7 @@ from ._execmodel import ExecModel, get_execmodel
 from ._gateway import Gateway
 from ._group import Group, MultiChannel, default_group, makegateway
 from ._native import Channel, ReceiveQueue, __version__, dumps, loads
+from ._rsync import RSync
 from ._serialize import dump, load
 from ._spec import XSpec
 
@@ -40,6 +42,8 @@ __all__ = [
     "InterpreterNotFound",
     "LoadError",
     "MultiChannel",
+    "RSync",
+    "RSyncError",
     "ReceiveQueue",
     "RemoteError",
     "StartError",

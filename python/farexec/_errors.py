@@ -13,12 +13,15 @@
     │       ├── HostUnreachable       it does not answer
     │       └── AuthenticationFailed  it does not let us in, or is not who it should be
     └── OSError
+        ├── RSyncError           some paths could not be read or written
         └── TimeoutError         nothing came in time (also the built-in TimeoutError)
 """
 
 from __future__ import annotations
 
 import builtins
+from collections.abc import Iterable
+from typing import NamedTuple
 
 
 class DataFormatError(Exception):
@@ -89,6 +92,25 @@ class TimeoutError(builtins.TimeoutError):
     """Nothing came in time."""
 
 
+class RSyncFailure(NamedTuple):
+    """One path that an :class:`~farexec.RSync` left as it was."""
+
+    gateway: str | None
+    """The id of the target's gateway; None if the path could not be read here."""
+    path: str
+    """Relative to the source; empty for the tree as a whole."""
+    reason: str
+    """What the system said."""
+
+
+class RSyncError(OSError):
+    """Some paths could not be read or written, and are as they were; everything else was done. :attr:`failures` has each of them."""
+
+    def __init__(self, text: str, failures: Iterable[tuple[str | None, str, str]] = ()) -> None:
+        super().__init__(text)
+        self.failures = [RSyncFailure(*failure) for failure in failures]
+
+
 for _error in (
     DataFormatError,
     DumpError,
@@ -100,5 +122,7 @@ for _error in (
     HostUnreachable,
     AuthenticationFailed,
     TimeoutError,
+    RSyncError,
+    RSyncFailure,
 ):
     _error.__module__ = "farexec"  # where users find it

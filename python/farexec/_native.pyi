@@ -3,7 +3,7 @@ from typing import Any, ClassVar, final
 
 from . import _errors, _gateway
 
-__all__ = ["NO_ENDMARKER", "Channel", "Gateway", "Group", "ReceiveQueue", "__version__", "dumps", "loads", "parse_spec"]
+__all__ = ["NO_ENDMARKER", "Channel", "Gateway", "Group", "ReceiveQueue", "__version__", "dumps", "loads", "parse_spec", "rsync"]
 
 __version__: str
 NO_ENDMARKER: Any
@@ -11,6 +11,12 @@ NO_ENDMARKER: Any
 def dumps(obj: object) -> bytes: ...
 def loads(bytestring: bytes, py2str_as_py3str: bool = False, py3str_as_py2str: bool = False) -> Any: ...
 def parse_spec(text: str) -> list[tuple[str, str | None]]: ...
+def rsync(
+    source: str,
+    targets: Sequence[tuple[Gateway, _gateway.Gateway, str, bool]],
+    wants: Callable[[str], object] | None,
+    told: Callable[[int, Channel, str, str, int], object] | None,
+) -> None: ...
 @final
 class Channel:
     RemoteError: ClassVar[type[_errors.RemoteError]]

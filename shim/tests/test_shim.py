@@ -20,6 +20,7 @@ def test_submodules_have_what_users_import_from_them():
         "gateway_base": ["Channel", "ExecModel", "get_execmodel", "RemoteError", "TimeoutError", "DumpError", "dumps", "loads"],
         "gateway": ["Gateway", "RInfo", "RemoteStatus"],
         "multi": ["Group", "MultiChannel", "NO_ENDMARKER_WANTED", "default_group"],
+        "rsync": ["RSync"],
         "xspec": ["XSpec"],
         "gateway_bootstrap": ["HostNotFound"],
         "gateway_io": [],

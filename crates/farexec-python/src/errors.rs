@@ -28,6 +28,7 @@ class!(host_not_found_class, "HostNotFound");
 class!(host_unreachable_class, "HostUnreachable");
 class!(authentication_failed_class, "AuthenticationFailed");
 class!(timeout_error_class, "TimeoutError");
+class!(rsync_error_class, "RSyncError");
 
 /// An exception of a class with one text.
 pub(crate) fn exception(class: PyResult<Bound<'_, PyType>>, text: String) -> PyErr {

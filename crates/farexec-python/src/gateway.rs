@@ -13,7 +13,7 @@ use crate::waiting::waiting;
 
 #[pyclass(name = "Gateway", module = "farexec._native", frozen)]
 pub(crate) struct PyGateway {
-    gateway: Gateway,
+    pub(crate) gateway: Gateway,
     registry: Arc<Registry>,
 }
 
@@ -23,7 +23,7 @@ impl PyGateway {
     }
 
     /// What a channel needs of its gateway. Only channels hold on to the face, which holds on to this: not the other way round.
-    fn home(&self, face: Py<PyAny>) -> Home {
+    pub(crate) fn home(&self, face: Py<PyAny>) -> Home {
         Home { face: Arc::new(face), registry: Arc::clone(&self.registry), gateway: self.gateway.clone() }
     }
 }

@@ -11,6 +11,7 @@ mod errors;
 mod gateway;
 mod group;
 mod queue;
+mod rsync;
 mod serialize;
 mod waiting;
 
@@ -26,6 +27,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(serialize::dumps, module)?)?;
     module.add_function(wrap_pyfunction!(serialize::loads, module)?)?;
     module.add_function(wrap_pyfunction!(group::parse_spec, module)?)?;
+    module.add_function(wrap_pyfunction!(rsync::rsync, module)?)?;
     module.add("NO_ENDMARKER", callback::no_endmarker(module.py())?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     Ok(())

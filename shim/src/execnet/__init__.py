@@ -15,6 +15,7 @@ from farexec import (
     LoadError,
     MultiChannel,
     RemoteError,
+    RSync,
     TimeoutError,
     XSpec,
     default_group,
@@ -26,7 +27,7 @@ from farexec import (
     set_execmodel,
 )
 
-from . import gateway, gateway_base, gateway_bootstrap, gateway_io, gateway_socket, multi, xspec
+from . import gateway, gateway_base, gateway_bootstrap, gateway_io, gateway_socket, multi, rsync, xspec
 from ._version import version as __version__
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "HostNotFound",
     "LoadError",
     "MultiChannel",
+    "RSync",
     "RemoteError",
     "TimeoutError",
     "XSpec",
@@ -54,6 +56,7 @@ __all__ = [
     "loads",
     "makegateway",
     "multi",
+    "rsync",
     "set_execmodel",
     "xspec",
 ]
