@@ -372,3 +372,40 @@ def test_many_threads_on_one_gateway(gateway):
     for thread in threads:
         thread.join(30)
     assert sorted(done) == list(range(32))
+
+
+def assert_collected(reference):
+    deadline = time.monotonic() + 5
+    while reference() is not None and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+    assert reference() is None
+
+
+class Holder:
+    """Holds a channel, and may be held by one, or by a gateway."""
+
+    def take(self, item):
+        pass
+
+
+def test_a_callback_is_let_go_of_when_the_channel_ends(gateway):
+    holder = Holder()
+    holder.channel = gateway.remote_exec("channel.send(1)")
+    holder.channel.setcallback(holder.take, endmarker=None)
+    holder.channel.waitclose(5)
+    reference = weakref.ref(holder)
+    del holder
+    assert_collected(reference)
+
+
+def test_rings_of_gateways_and_channels_are_collected(group):
+    holder = Holder()
+    holder.gateway = group.makegateway()
+    holder.gateway.holder = holder
+    holder.channel = holder.gateway.remote_exec("channel.receive()")
+    holder.queue = farexec.MultiChannel([holder.gateway.remote_exec("channel.receive()")]).make_receive_queue()
+    reference = weakref.ref(holder)
+    group.terminate(5)
+    del holder
+    assert_collected(reference)

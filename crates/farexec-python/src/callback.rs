@@ -45,15 +45,23 @@ pub(crate) fn caller(
     endmarker: Option<Py<PyAny>>,
     home: Home,
 ) -> impl FnMut(Item) -> Result<(), String> + Send {
+    let mut callback = Some(callback);
     move |item| {
         // At the end of the interpreter there is nothing to call any more.
         let result = Python::try_attach(|py| {
+            let is_end = matches!(item, Item::End(_));
+            // After the end it is let go of here, where that may run code.
+            let Some(function) =
+                (if is_end { callback.take() } else { callback.as_ref().map(|known| known.clone_ref(py)) })
+            else {
+                return Ok(());
+            };
             let argument = match &item {
                 Item::Data(payload) => decode::payload(py, payload, &home).map(Bound::unbind).map(Some),
                 Item::End(_) => Ok(endmarker.as_ref().map(|endmarker| endmarker.clone_ref(py))),
             };
             let called = argument.and_then(|argument| match argument {
-                Some(argument) => callback.call1(py, (argument,)).map(drop),
+                Some(argument) => function.call1(py, (argument,)).map(drop),
                 None => Ok(()),
             });
             called.map_err(|error| traceback(py, &error))

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use farexec::{Channel, ChannelId, Payload};
 use pyo3::exceptions::PyOSError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyType, PyWeakrefReference};
 
@@ -35,23 +36,27 @@ impl Registry {
     }
 }
 
-/// What every channel of a gateway shares.
-#[derive(Clone)]
+/// What a channel knows of its gateway.
 pub(crate) struct Home {
-    /// The `farexec.Gateway`, for `channel.gateway`.
-    pub(crate) face: Arc<Py<PyAny>>,
+    /// The `farexec.Gateway`, for `channel.gateway`. Each home has a reference of its own, which Python's garbage collector counts.
+    pub(crate) face: Py<PyAny>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) gateway: farexec::Gateway,
 }
 
 impl Home {
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        let (registry, gateway) = (Arc::clone(&self.registry), self.gateway.clone());
+        Self { face: self.face.clone_ref(py), registry, gateway }
+    }
+
     /// The Python object of a channel, made if there is none.
     pub(crate) fn channel<'py>(&self, py: Python<'py>, channel: Channel) -> PyResult<Bound<'py, PyAny>> {
         let id = channel.id();
         if let Some(known) = self.registry.get(py, id) {
             return Ok(known);
         }
-        let object = Bound::new(py, PyChannel { channel, home: self.clone() })?.into_any();
+        let object = Bound::new(py, PyChannel { channel, home: self.clone_ref(py) })?.into_any();
         self.registry.insert(id, PyWeakrefReference::new(&object)?.unbind());
         Ok(object)
     }
@@ -162,7 +167,7 @@ impl PyChannel {
     #[pyo3(signature = (callback, endmarker=Endmarker::missing()))]
     fn setcallback(&self, py: Python<'_>, callback: Py<PyAny>, endmarker: Endmarker) -> PyResult<()> {
         let endmarker = endmarker.given(py)?;
-        let call = callback::caller(callback, endmarker, self.home.clone());
+        let call = callback::caller(callback, endmarker, self.home.clone_ref(py));
         let text = format!("{} has callback already registered", self.channel);
         self.channel.set_callback(call).map_err(|_| PyOSError::new_err(text))
     }
@@ -216,6 +221,11 @@ impl PyChannel {
 
     fn __repr__(&self) -> String {
         self.channel.to_string()
+    }
+
+    /// Programs keep channels where their gateways keep them: such rings are found by this.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.home.face)
     }
 }
 

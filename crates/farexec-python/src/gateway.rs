@@ -24,7 +24,7 @@ impl PyGateway {
 
     /// What a channel needs of its gateway. Only channels hold on to the face, which holds on to this: not the other way round.
     pub(crate) fn home(&self, face: Py<PyAny>) -> Home {
-        Home { face: Arc::new(face), registry: Arc::clone(&self.registry), gateway: self.gateway.clone() }
+        Home { face, registry: Arc::clone(&self.registry), gateway: self.gateway.clone() }
     }
 }
 

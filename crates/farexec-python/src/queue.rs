@@ -2,6 +2,7 @@
 
 use farexec::{Item, QueueEvent, ReceiveQueue};
 use pyo3::exceptions::PyOSError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -23,6 +24,11 @@ pub(crate) struct PyReceiveQueue {
 
 #[pymethods]
 impl PyReceiveQueue {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.channels.iter().try_for_each(|channel| visit.call(channel))?;
+        visit.call(&self.endmarker)
+    }
+
     #[new]
     #[pyo3(signature = (channels, endmarker=Endmarker::missing()))]
     fn new(py: Python<'_>, channels: Vec<Py<PyChannel>>, endmarker: Endmarker) -> PyResult<Self> {

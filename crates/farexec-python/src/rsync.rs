@@ -92,7 +92,9 @@ fn exception(py: Python<'_>, error: RsyncError) -> PyErr {
             None => PyOSError::new_err(format!("{text}: {source}")),
         },
         RsyncError::Special(_) => PyValueError::new_err(text),
-        RsyncError::Incomplete { failures, .. } => incomplete(py, text, failures).unwrap_or_else(|error| error),
+        RsyncError::Incomplete { failures, .. } => {
+            incomplete(py, text, failures).unwrap_or_else(|error| error)
+        }
         RsyncError::Wait(WaitError::Interrupted) => errors::interrupted(py),
         RsyncError::NoTargets | RsyncError::System(_) => PyOSError::new_err(text),
         _ => PyRuntimeError::new_err(text),

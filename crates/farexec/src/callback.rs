@@ -57,6 +57,9 @@ impl Callback {
             }
         }
         if is_end {
+            // What the function holds on to is often what holds on to the channel.
+            let function = std::mem::replace(&mut *self.function.lock(), Box::new(|_| Ok(())));
+            drop(function);
             inbox.set_drained();
             // Who waits for that may be reading, and what it waits for does not arrive from the far end.
             if let Some(link) = self.link.upgrade() {
