@@ -35,6 +35,18 @@ enum Task {
 const TEST_REQUIREMENTS: [&str; 6] =
     ["pytest-xdist", "pytest>=8", "pytest-timeout", "hypothesis", "ruff", "mypy"];
 
+/// What runs on the shim: programs that use execnet, and what their own tests need. The shim takes the place of execnet afterwards.
+const CLIENTS: [&str; 8] = [
+    "pytest==8.4.2",
+    "pytest-xdist[testing]==3.8.0",
+    "pytest-cov",
+    "pytest-rerunfailures",
+    "pytest-timeout",
+    "packaging",
+    "pretend",
+    "remoto",
+];
+
 const FUZZ_TARGETS: &str = "fuzz/fuzz_targets";
 
 /// One of the things that `test` does.
@@ -75,6 +87,7 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
         ("stubtest", Box::new(|| python(&["-m", "mypy.stubtest", "farexec._native"]))),
         ("python tests", Box::new(|| pytest(&["--ignore", "tests/worker", "tests", "tests/doctests.py"]))),
         ("shim tests", Box::new(shim_tests)),
+        ("clients", Box::new(clients)),
         // They wait more than they compute.
         ("worker tests", Box::new(|| pytest(&["-n", "6", "--dist", "worksteal", "tests/worker"]))),
         ("bench", Box::new(|| python(&["bench/run.py", "--quick"]))),
@@ -106,19 +119,35 @@ fn examples() -> Result<()> {
 
 /// The interpreter of an environment that has the package and what its tests need.
 fn environment() -> Result<PathBuf> {
-    let folder = Path::new("target/venv");
+    let interpreter = environment_with(Path::new("target/venv"), &TEST_REQUIREMENTS)?;
+    pip(&interpreter, &["install", "--force-reinstall", "--no-deps", "."])?;
+    Ok(interpreter)
+}
+
+/// An environment that has these.
+fn environment_with(folder: &Path, requirements: &[&str]) -> Result<PathBuf> {
     let interpreter = folder.join("bin/python");
     if !interpreter.exists() {
         run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
     }
-    let pip = |arguments: &[&str]| {
-        run(Command::new(&interpreter)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-            .args(arguments))
-    };
-    pip(&TEST_REQUIREMENTS)?;
-    pip(&["--force-reinstall", "--no-deps", "."])?;
+    pip(&interpreter, &[&["install"], requirements].concat())?;
     Ok(interpreter)
+}
+
+fn pip(interpreter: &Path, arguments: &[&str]) -> Result<()> {
+    let (action, rest) = arguments.split_first().context("pip is told what to do")?;
+    run(Command::new(interpreter)
+        .args(["-m", "pip", action, "--quiet", "--disable-pip-version-check"])
+        .args(rest))
+}
+
+/// execnet's users on the shim, in an environment where it has the place of execnet.
+fn clients() -> Result<()> {
+    let interpreter = environment_with(Path::new("target/clients"), &CLIENTS)?;
+    pip(&interpreter, &["install", "--force-reinstall", "--no-deps", ".", "./shim"])?;
+    let arguments =
+        ["-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-c", "shim/clients/pytest.ini"];
+    run(Command::new(interpreter).args(arguments).arg("shim/clients"))
 }
 
 fn python(arguments: &[&str]) -> Result<()> {
