@@ -396,7 +396,8 @@ def remove_cgroup(name: str, seconds: float = 10.0) -> None:
 
 def bwrap_command() -> list[str]:
     """What stands before a command that is to run in a sandbox, with its own process ids and a root that it cannot write to."""
-    return [executable("bwrap"), "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--unshare-pid", "--die-with-parent"]
+    read_only = ["--ro-bind", "/", "/", "--tmpfs", "/var/tmp"]
+    return [executable("bwrap"), *read_only, "--proc", "/proc", "--dev", "/dev", "--unshare-pid", "--die-with-parent"]
 
 
 def sudo_command() -> list[str]:

@@ -120,6 +120,26 @@ def test_callbacks_and_channels_over_channels(old_or_new):
     results.waitclose(timeout=20)
 
 
+def test_errors_and_an_orderly_end_get_there(group, old_or_new, capfd):
+    reports = old_or_new.newchannel()
+    channel = old_or_new.remote_exec(
+        """
+        reports = channel.receive()
+        try:
+            channel.receive()
+        except channel.RemoteError as error:
+            reports.send(str(error))
+        """
+    )
+    channel.send(reports)
+    channel.close("grüße")
+    assert "gr" in reports.receive(10)
+    assert channel.gateway.remote_exec("pass").waitclose(10) is None
+    group.terminate(timeout=10)
+    assert old_or_new.returncode == 0
+    assert "protocol error" not in capfd.readouterr().err
+
+
 def test_status_and_end_while_computing(group, old_or_new):
     channel = old_or_new.remote_exec("channel.send(1)\nwhile True: pass")
     channel.receive()
@@ -127,3 +147,34 @@ def test_status_and_end_while_computing(group, old_or_new):
     pid = old_or_new.pid
     group.terminate(timeout=0.5)
     wait_until_gone(pid)
+
+
+def test_a_tree_is_received(old_or_new, tmp_path):
+    source, there = tmp_path / "source", tmp_path / "there"
+    (source / "folder").mkdir(parents=True)
+    (source / "folder" / "large").write_bytes(bytes(range(256)) * 2000)
+    (source / "grüße").write_text("small")
+    (source / "folder").chmod(0o750)
+    (source / "link").symlink_to(source / "folder")
+
+    def sync():
+        calls = []
+        rsync = farexec.RSync(source, callback=lambda *call: calls.append(call[:2]), verbose=False)
+        rsync.add_target(old_or_new, there, delete=True)
+        rsync.send()
+        assert sorted(path.name for path in there.iterdir()) == sorted(path.name for path in source.iterdir())
+        for name in ("folder/large", "grüße"):
+            if (source / name).exists():
+                assert (there / name).read_bytes() == (source / name).read_bytes()
+                assert abs((there / name).stat().st_mtime - (source / name).stat().st_mtime) < 1e-5
+        assert (there / "folder").stat().st_mode == (source / "folder").stat().st_mode
+        assert (there / "link").readlink() == there / "folder"
+        return calls
+
+    assert sorted(sync()) == [("ack", 5), ("ack", 512000), ("list", 512005)]
+    assert sync() == [("list", 0)]
+    changed = bytearray((source / "folder" / "large").read_bytes())
+    changed[100_000:100_001] = b"inserted"
+    (source / "folder" / "large").write_bytes(changed)
+    (source / "grüße").unlink()
+    assert sync() == [("list", len(changed)), ("ack", len(changed))]

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 
-import farexec
 import pytest
+
+import farexec
 import servers
 from farexec import RSync, RSyncError
 

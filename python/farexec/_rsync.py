@@ -76,7 +76,7 @@ class RSync:
         self._targets.append((gateway, os.fsdecode(destdir), delete, finishedcallback))
 
     def send(self, raises: bool = True) -> None:
-        """Sends the source to all targets, which are forgotten then.
+        """Sends the source to all targets, which are forgotten when that is done.
 
         The methods that a subclass overrides, and all callbacks, are called in this thread. What one of them raises ends everything
         and is raised here; a file that was not finished is as it was.
@@ -87,7 +87,7 @@ class RSync:
         :raises ValueError: Something in the source is no file, no directory and no link; nothing was sent.
         :raises RSyncError: Some paths could not be read or written; all others were.
         """
-        targets, self._targets, self.failures = self._targets, [], []
+        targets, self.failures = self._targets, []
         if not targets:
             if raises:
                 raise OSError("there is no target to send to: add_target() comes before each send()")
@@ -113,8 +113,11 @@ class RSync:
             _native.rsync(self._sourcedir, natives, wants, told if is_told else None)
         except RSyncError as error:
             self.failures = error.failures
+            self._targets = []
             if raises:
                 raise
+        else:
+            self._targets = []
 
     def _report_send_file(self, gateway: Gateway, modified_rel_path: str) -> None:
         """Says that a file is sent; a subclass may say it elsewhere."""

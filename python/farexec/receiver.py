@@ -191,7 +191,7 @@ class Tree(object):
 
     def ask(self):
         if self.needed:
-            self.channel.send(["need", pack(self.needed)])
+            self.channel.send([u"need", pack(self.needed)])
             self.needed = []
 
     def ask_with_sums(self, number, full, size):
@@ -207,7 +207,7 @@ class Tree(object):
                 if not data:
                     break
                 sums.append(struct.pack("<I", adler32(data) & 0xFFFFFFFF) + sha256(data).digest()[:16])
-        self.channel.send(["sums", number, block, size, b"".join(sums)])
+        self.channel.send([u"sums", number, block, size, b"".join(sums)])
 
     def listed(self):
         """The whole tree is known: what is not in it goes, if it should."""
@@ -226,7 +226,7 @@ class Tree(object):
             except EnvironmentError as error:
                 self.failed(number, error)
         self.children = self.links = None
-        self.channel.send(["listed"])
+        self.channel.send([u"listed"])
 
     def make_link(self, full, target):
         try:
@@ -261,14 +261,15 @@ class Tree(object):
         numbers = struct.unpack("<%dI" % len(contents), numbers)
         times = struct.unpack("<%dq" % len(contents), times)
         done = []
-        for number, time, content in zip(numbers, times, contents):
+        for index, content in enumerate(contents):
+            number, time = numbers[index], times[index]
             full, mode, _ = self.wanted.pop(number)
             try:
                 File(self, full).finish(content, mode, time)
                 done.append(number)
             except EnvironmentError as error:
                 self.failed(number, error)
-        self.channel.send(["done", pack(done)])
+        self.channel.send([u"done", pack(done)])
 
     def begin(self, number, time):
         self.abort()
@@ -287,7 +288,7 @@ class Tree(object):
         self.attempt(pieces.commit)
         self.abort()
         if not pieces.failed:
-            self.channel.send(["done", pack([pieces.number])])
+            self.channel.send([u"done", pack([pieces.number])])
 
     def abort(self):
         if self.open is not None:
@@ -315,7 +316,7 @@ class Tree(object):
             if stat.S_IMODE(found.st_mode) != mode:
                 os.chmod(full, mode)
             set_times(full, time)
-            self.channel.send(["done", pack([number])])
+            self.channel.send([u"done", pack([number])])
         except EnvironmentError as error:
             self.failed(number, error)
 
@@ -325,13 +326,15 @@ class Tree(object):
                 os.chmod(full, mode)
             except EnvironmentError as error:
                 self.failed(-1, error)
-        self.channel.send(["end", self.deleted])
+        self.channel.send([u"end", self.deleted])
 
     def failed(self, number, error):
         text = error.strerror or str(error)
         if number < 0 and error.filename:
             text = "%s: %r" % (text, error.filename)
-        self.channel.send(["failed", number, text])
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "replace")
+        self.channel.send([u"failed", number, text])
 
 
 class File(object):

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tarfile
 
-import execnet
 import pytest
+
+import execnet
 
 # These change what a test run writes and when: what is tested runs as users run it.
 UNWANTED = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONPATH", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")

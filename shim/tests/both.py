@@ -3,6 +3,8 @@
 import io
 import os
 import queue
+import shutil
+import stat
 import tempfile
 
 import execnet
@@ -160,6 +162,71 @@ def stored():
     show("error classes", lambda: [issubclass(e, execnet.DataFormatError) for e in (execnet.DumpError, execnet.LoadError)])
 
 
+class Noting(execnet.RSync):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.asked, self.sent = [], []
+
+    def filter(self, path):
+        self.asked.append(os.path.basename(path))
+        return not path.endswith("unwanted")
+
+    def _report_send_file(self, gateway, modified_rel_path):
+        self.sent.append((gateway.id, modified_rel_path))
+
+
+def looks(folder):
+    found = []
+    for place, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = os.path.join(place, name)
+            state = os.lstat(path)
+            link = os.readlink(path).replace(os.path.dirname(folder), "...") if stat.S_ISLNK(state.st_mode) else None
+            times = state.st_mtime_ns if stat.S_ISREG(state.st_mode) else None
+            found.append((os.path.relpath(path, folder), oct(state.st_mode), times and times < 1.1e18, link))
+    return sorted(found)
+
+
+def trees(gateway, folder):
+    source, there = os.path.join(folder, "source"), os.path.join(folder, "new", "there")
+    os.makedirs(os.path.join(source, "sub", "deep"))
+    for name in ["one", "sub/two", "sub/deep/three", "unwanted"]:
+        with open(os.path.join(source, name), "w") as file:
+            file.write(name)
+    os.utime(os.path.join(source, "one"), (1e9, 1e9))
+    os.chmod(os.path.join(source, "one"), 0o640)
+    os.chmod(os.path.join(source, "sub"), 0o750)
+    for name, target in [("relative", "one"), ("inner", os.path.join(source, "sub", "two")), ("outer", "/etc"), ("dangling", "nowhere")]:
+        os.symlink(target, os.path.join(source, name))
+
+    def sync(name, callback=None, delete=False, source=source):
+        calls = []
+        rsync = Noting(source, callback and (lambda *arguments: calls.append((*arguments[:2], type(arguments[2]).__name__))))
+        rsync.add_target(gateway, there, finishedcallback=lambda *arguments: calls.append(("finished", arguments)), delete=delete)
+        show(f"rsync {name}", lambda: (rsync.send(), sorted(rsync.asked), sorted(rsync.sent), sorted(calls)))
+        show(f"rsync {name} made", lambda: looks(there))
+        show(f"rsync {name} again", rsync.send)
+        show(f"rsync {name} again, without raising", lambda: rsync.send(raises=False))
+
+    sync("everything", callback=True)
+    sync("unchanged")
+    os.utime(os.path.join(source, "one"), (2e9, 2e9))
+    sync("new time")
+    with open(os.path.join(there, "extra"), "w"):
+        pass
+    sync("extra")
+    sync("extra deleted", delete=True)
+    os.unlink(os.path.join(source, "relative"))
+    os.mkdir(os.path.join(source, "relative"))
+    os.unlink(os.path.join(source, "one"))
+    sync("kinds and deletions", delete=True)
+    show("rsync of a file", lambda: sync("one file", source=os.path.join(source, "sub", "two")) if shutil.rmtree(there) is None else None)
+    os.mkfifo(os.path.join(source, "pipe"))
+    sync("pipe")
+    rsync = execnet.RSync(source)
+    show("rsync attributes", lambda: (rsync._sourcedir == source, rsync._verbose, rsync.filter("x")))
+
+
 def main():
     specs()
     stored()
@@ -172,6 +239,8 @@ def main():
         there = execnet.makegateway(f"popen//chdir={path}//env:FROM=spec//nice=1//dont_write_bytecode")
         source = "import os, sys; channel.send([os.getcwd(), os.environ['FROM'], sys.dont_write_bytecode])"
         show("spec applied", lambda: [value == path or value for value in there.remote_exec(source).receive(5)])
+    with tempfile.TemporaryDirectory() as folder:
+        trees(gateway, folder)
     execnet.default_group.terminate(timeout=1)
 
 

@@ -1,5 +1,6 @@
 """The same behaviour over every transport, each against the real thing: servers.py starts them."""
 
+import hashlib
 import os
 import shlex
 import subprocess
@@ -249,3 +250,24 @@ def test_relays_and_servers_run_in_every_interpreter(group, python):
         assert channel.receive(10) == gateway.pid
         channel.send(data)
         assert channel.receive(10) == data
+
+
+def test_a_tree_is_sent(gateway, tmp_path):
+    (tmp_path / "source" / "folder").mkdir(parents=True)
+    (tmp_path / "source" / "folder" / "large").write_bytes(os.urandom(1 << 20))
+    (tmp_path / "source" / "small").write_text("x")
+    ask = gateway.remote_exec("import tempfile; channel.send(tempfile.mkdtemp())")
+    there = ask.receive(10)
+    for changed in (2, 1):
+        acknowledged = []
+        rsync = farexec.RSync(tmp_path / "source", callback=lambda *call, to=acknowledged: to.append(call), verbose=False)
+        rsync.add_target(gateway, f"{there}/made", delete=True)
+        rsync.send()
+        assert [what for what, *_ in acknowledged] == ["list"] + ["ack"] * changed
+        source = "import hashlib; channel.send(hashlib.sha256(open(channel.receive(), 'rb').read()).hexdigest())"
+        for name in ("folder/large", "small"):
+            channel = gateway.remote_exec(source)
+            channel.send(f"{there}/made/{name}")
+            assert channel.receive(10) == hashlib.sha256((tmp_path / "source" / name).read_bytes()).hexdigest()
+        (tmp_path / "source" / "small").write_text("xy")
+    gateway.remote_exec("import shutil; shutil.rmtree(channel.receive())").send(there)

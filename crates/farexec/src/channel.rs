@@ -131,7 +131,7 @@ impl Channel {
             // Encoding may run code of the caller's that sends on its own.
             let mut frames = buffer.take();
             let result = frame::write_with(&mut frames, Kind::Item, self.id(), |out| {
-                self.0.gateway.encode_item(item, out).map_err(SendError::from)
+                self.0.gateway.link().encode(item, out).map_err(SendError::from)
             });
             let result =
                 result.and_then(|()| self.0.gateway.link().send(&frames).map_err(|e| self.send_error(e)));

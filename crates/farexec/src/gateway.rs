@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use farexec_proto::control::{Hello, Status, Terminate};
-use farexec_proto::encoding::{EncodeError, StringCoercion, encode_item};
+use farexec_proto::encoding::StringCoercion;
 use farexec_proto::frame::Kind;
 use farexec_proto::handshake::PROTOCOL_VERSION;
 use farexec_proto::{ChannelId, Encoding, frame};
@@ -194,7 +194,7 @@ impl Gateway {
         let inbox = link.open_channel();
         let mut out = Vec::new();
         let written = frame::write_with(&mut out, Kind::Execute, inbox.id, |out| {
-            encode_for(self.0.hello.get(), request, out).map_err(ExecError::from)
+            link.encode(request, out).map_err(ExecError::from)
         });
         if let Err(error) = written {
             link.forget_channel(inbox.id);
@@ -301,30 +301,6 @@ impl Gateway {
             Ok(_) => Termination::Ended,
             Err(_) => Termination::Stuck,
         }
-    }
-}
-
-/// Encodes for a worker that may be too old for the message encoding.
-fn encode_for(
-    hello: Option<&Hello>,
-    item: &impl farexec_proto::encoding::Encode,
-    out: &mut Vec<u8>,
-) -> Result<Encoding, EncodeError> {
-    if hello.is_some_and(|hello| hello.reads_message) {
-        return encode_item(item, out);
-    }
-    farexec_proto::encoding::dump::encode(item, out)?;
-    Ok(Encoding::Dump)
-}
-
-impl Gateway {
-    /// Encodes an item so that this worker can read it.
-    pub(crate) fn encode_item(
-        &self,
-        item: &impl farexec_proto::encoding::Encode,
-        out: &mut Vec<u8>,
-    ) -> Result<Encoding, EncodeError> {
-        encode_for(self.0.hello.get(), item, out)
     }
 }
 

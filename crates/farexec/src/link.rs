@@ -24,9 +24,10 @@ use std::thread::Thread;
 use std::time::Instant;
 
 use farexec_proto::control::{ErrorReport, Hello, Status, Terminate};
-use farexec_proto::encoding::StringCoercion;
+use farexec_proto::encoding::{Encode, EncodeError, StringCoercion, dump, encode_item};
 use farexec_proto::frame::{FrameReader, Kind};
 use farexec_proto::handshake::MarkerScanner;
+use farexec_proto::serde::AsItem;
 use farexec_proto::session::{Event, Session, Side};
 use farexec_proto::{ChannelId, Encoding, frame};
 use parking_lot::{Mutex, MutexGuard};
@@ -67,6 +68,8 @@ pub(crate) struct Link {
     /// Channels whose items go to callbacks and receive queues: nobody's wait feeds them.
     consumers: Arc<AtomicUsize>,
     py2str_as_py3str: AtomicBool,
+    /// Whether the worker reads the message encoding: Python 2 does not.
+    reads_message: AtomicBool,
     asked_to_end: AtomicBool,
     /// The input has ended; it is only a matter of learning why.
     input_ended: AtomicBool,
@@ -137,6 +140,7 @@ impl Link {
             last_reads: AtomicU64::new(0),
             consumers: Arc::default(),
             py2str_as_py3str: AtomicBool::new(true),
+            reads_message: AtomicBool::new(false),
             asked_to_end: AtomicBool::new(false),
             input_ended: AtomicBool::new(false),
             far_exit: OnceLock::new(),
@@ -417,6 +421,8 @@ impl Link {
                 Event::Reconfigured { channel: None, coercion, .. } => self.set_coercion(coercion),
                 Event::Hello(payload) => match decode_control(Encoding::Dump, &payload) {
                     Ok(hello) => {
+                        let hello: Hello = hello;
+                        self.reads_message.store(hello.reads_message, Ordering::Relaxed);
                         self.answers.lock().hello = Some(hello);
                         woken = true;
                         self.wake_waiters();
@@ -491,6 +497,15 @@ impl Link {
         EndReason::new(&self.id, pid, Cause::ConnectionLost(why), Vec::new())
     }
 
+    /// Encodes what this worker is to read.
+    pub(crate) fn encode(&self, item: &impl Encode, out: &mut Vec<u8>) -> Result<Encoding, EncodeError> {
+        if self.reads_message.load(Ordering::Relaxed) {
+            return encode_item(item, out);
+        }
+        dump::encode(item, out)?;
+        Ok(Encoding::Dump)
+    }
+
     /// Waits until the worker has taken enough of what is queued for it.
     pub(crate) fn wait_for_room(&self, wait: &Wait<'_>) -> Result<(), SendFailure> {
         WAKER.with(|waker| {
@@ -555,7 +570,7 @@ impl Link {
         }
         let mut out = Vec::new();
         let written = frame::write_with(&mut out, Kind::Terminate, ChannelId::GATEWAY, |out| {
-            farexec_proto::serde::encode(&terminate, out).map_err(ExecError::from)
+            self.encode(&AsItem(&terminate), out).map_err(ExecError::from)
         });
         if written.is_ok() {
             // A worker that cannot be told is gone.
@@ -574,7 +589,7 @@ impl Link {
     pub(crate) fn close_channel(&self, id: ChannelId, error: Option<&ErrorReport>) {
         let mut report = Vec::new();
         let encoded = error.and_then(|error| {
-            farexec_proto::serde::encode(error, &mut report).ok().map(|encoding| (encoding, &report[..]))
+            self.encode(&AsItem(error), &mut report).ok().map(|encoding| (encoding, &report[..]))
         });
         let mut out = Vec::new();
         let closed = self.session.lock().close(id, encoded, &mut out);
