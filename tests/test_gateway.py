@@ -186,6 +186,75 @@ with farexec.Group(["popen//stdout=null//stderr=null"]) as group:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+PRINTING = """
+import atexit, os, sys
+print("out\\r")
+sys.stderr.write("err\\n")
+os.system("echo from a child")
+sys.stdout.write("ends without ")
+sys.stdout.flush()
+channel.receive()
+atexit.register(print, "an end of line", end="")
+"""
+
+
+def test_output_is_forwarded_in_whole_lines(group):
+    """Workers' output was lost; it comes here line by line, whoever writes it, up to the end of the process."""
+    lines = []
+    group.set_output(lambda *line: lines.append(line))
+    for _ in range(3):
+        group.makegateway("popen//stdout=forward//stderr=forward")
+    channels = group.remote_exec(PRINTING)
+    channels.send_each(None)
+    channels.waitclose()
+    group.terminate(timeout=5)
+    printed = ["out", "from a child", "ends without an end of line"]
+    for name in ("gw0", "gw1", "gw2"):
+        assert [line for gateway, stream, line in lines if (gateway, stream) == (name, "stdout")] == printed
+        assert (name, "stderr", "err") in lines
+    assert len(lines) == 12
+
+
+def test_the_last_lines_of_a_worker_that_dies_are_forwarded(group):
+    lines = []
+    group.set_output(lambda *line: lines.append(line))
+    gateway = group.makegateway("popen//stdout=forward//stderr=forward//id=victim")
+    gateway.remote_exec("import os; os.write(1, b'x' * 50_000 + b'\\nlast'); os.write(2, b'words'); os.kill(os.getpid(), 9)")
+    gateway.join(10)
+    group.terminate(timeout=5)
+    assert sorted(lines) == [("victim", "stderr", "words"), ("victim", "stdout", "last"), ("victim", "stdout", "x" * 50_000)]
+
+
+def test_forwarded_lines_are_printed_behind_the_id_of_their_gateway(group, capsys):
+    group.makegateway("popen//stdout=forward//stderr=forward")
+    group[0].remote_exec("import sys; print('out'); print('err', file=sys.stderr)").waitclose()
+    group.terminate(timeout=5)
+    assert capsys.readouterr() == ("[gw0] out\n", "[gw0] err\n")
+
+
+def test_a_function_that_fails_with_a_line_stops_nothing(group):
+    lines, failures = [], []
+
+    def fail(*line):
+        lines.append(line)
+        raise ValueError("not this line")
+
+    hook, sys.unraisablehook = sys.unraisablehook, lambda failure: failures.append(failure.exc_value)
+    try:
+        group.set_output(fail)
+        group.makegateway("popen//stdout=forward").remote_exec("print(1); print(2)").waitclose()
+        group.terminate(timeout=5)
+    finally:
+        sys.unraisablehook = hook
+    assert lines == [("gw0", "stdout", "1"), ("gw0", "stdout", "2")]
+    assert [str(failure) for failure in failures] == ["not this line"] * 2
+
+
+def test_an_unknown_way_for_output_is_refused(group):
+    with pytest.raises(ValueError, match="`inherit`, `null` or `forward`"):
+        group.makegateway("popen//stdout=elsewhere")
+
+
 def test_the_coordinators_paths_stay_with_the_coordinator(group, monkeypatch, tmp_path):
     """The coordinator's sys.path leaked into workers, which then imported what they should not."""
     monkeypatch.syspath_prepend(str(tmp_path))

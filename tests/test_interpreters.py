@@ -71,6 +71,18 @@ def test_strings_of_python_2(old_or_new):
     assert channel.receive() == b"str"
 
 
+@pytest.mark.parametrize("spec", ["popen", "popen//via=relay"])
+def test_output_is_forwarded(group, python, spec):
+    lines = []
+    group.set_output(lambda *line: lines.append(line))
+    group.makegateway("popen//id=relay")
+    gateway = group.makegateway(f"{spec}//python={python}//id=far//stdout=forward//stderr=forward")
+    source = "import sys; sys.stdout.write('out\\n'); sys.stderr.write('err\\n'); sys.stdout.write('rest')"
+    gateway.remote_exec(source).waitclose(10)
+    group.terminate(timeout=5)
+    assert sorted(lines) == [("far", "stderr", "err"), ("far", "stdout", "out"), ("far", "stdout", "rest")]
+
+
 def test_a_function_with_arguments(old_or_new):
     assert old_or_new.remote_exec(scale, factor=7).receive() == 42
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -19,6 +20,12 @@ NO_ENDMARKER: Any = _native.NO_ENDMARKER
 """What stands for no endmarker, so that any object can be one."""
 
 _EXIT_TIMEOUT = 1.0  # seconds that workers have to end when the program does
+
+
+def _print_line(gateway: str, stream: str, line: str) -> None:
+    file = sys.stdout if stream == "stdout" else sys.stderr
+    if file is not None:
+        print(f"[{gateway}] {line}", file=file, flush=True)
 
 
 class Group:
@@ -45,6 +52,7 @@ class Group:
 
     def __init__(self, xspecs: Iterable[str | XSpec] = (), execmodel: str | ExecModel = "thread") -> None:
         self._native = _native.Group()
+        self.set_output()
         self._gateways: list[Gateway] = []
         self.set_execmodel(execmodel)
         atexit.register(self._cleanup_atexit)
@@ -73,6 +81,26 @@ class Group:
         remote = local if remote_execmodel is None else get_execmodel(remote_execmodel)
         self._native.set_execmodel(remote.backend)
         self._execmodel = local
+
+    def set_output(self, function: Callable[[str, str, str], object] | None = None) -> None:
+        """Has a function called with each line that workers print to outputs which their specs forward.
+
+        That is what ``stdout=forward`` and ``stderr=forward`` in a spec ask for: whatever the interpreter, libraries or started
+        processes write there comes here in whole lines.
+
+        :param function: Called as ``function(gateway_id, stream, line)`` in the thread of all callbacks; `stream` is ``"stdout"`` or
+            ``"stderr"``, and the line comes without its end. None, as at the beginning: lines are printed to :data:`sys.stdout` and
+            :data:`sys.stderr`, behind the id of their gateway.
+
+        >>> import farexec
+        >>> lines = []
+        >>> with farexec.Group(["popen//stdout=forward"]) as group:
+        ...     group.set_output(lambda *line: lines.append(line))
+        ...     group.remote_exec("print(6 * 7)").waitclose()
+        >>> lines
+        [('gw0', 'stdout', '42')]
+        """
+        self._native.set_output(_print_line if function is None else function)
 
     def makegateway(self, spec: str | XSpec | None = None) -> Gateway:
         """Makes a gateway, and waits until its worker answers.

@@ -133,6 +133,23 @@ def test_print_reaches_our_standard_error(capfd, gateway, tmp_path):
     assert "printed there" in seen and "and there" in seen
 
 
+def test_output_is_forwarded(group, spec):
+    lines = []
+    group.set_output(lambda *line: lines.append(line))
+    gateway = group.makegateway(spec + "//id=far//stdout=forward//stderr=forward")
+    gateway.remote_exec(
+        """
+        import atexit, os, sys
+        print("out")
+        os.system("echo from a child; echo complaint >&2")
+        atexit.register(os.write, 1, b"at the end")
+        """
+    ).waitclose(10)
+    group.terminate(timeout=5)
+    assert [line for line in lines if line[1] == "stdout"] == [("far", "stdout", line) for line in ("out", "from a child", "at the end")]
+    assert ("far", "stderr", "complaint") in lines
+
+
 def test_a_far_worker_can_be_silenced(group, capfd):
     group.makegateway("popen//id=relay")
     gateway = group.makegateway("popen//via=relay//stdout=null")

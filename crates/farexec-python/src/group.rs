@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use farexec::{ExecModel, Group, Spec, Transport, WaitError};
+use farexec::{ExecModel, Group, OutputLine, Spec, Transport, WaitError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -34,6 +34,12 @@ impl PyGroup {
         Ok(())
     }
 
+    /// Has `function(id, "stdout" or "stderr", line)` called with each line that a worker prints to an output that is forwarded.
+    fn set_output(&self, function: Py<PyAny>) {
+        let kept = OutputFunction(function);
+        self.group.set_output(move |line| kept.call(&line));
+    }
+
     fn allocate_id(&self) -> String {
         self.group.allocate_id()
     }
@@ -61,6 +67,20 @@ impl PyGroup {
             Err(WaitError::Interrupted) => Err(errors::interrupted(py)),
             Err(error) => Err(errors::wait(py, error, || "the workers go on".into())),
         }
+    }
+}
+
+struct OutputFunction(Py<PyAny>);
+
+impl OutputFunction {
+    fn call(&self, line: &OutputLine) {
+        // At the end of the interpreter there is nothing to call any more.
+        Python::try_attach(|py| {
+            let arguments = (&line.gateway, line.stream.name(), &line.text);
+            if let Err(error) = self.0.call1(py, arguments) {
+                error.write_unraisable(py, Some(self.0.bind(py)));
+            }
+        });
     }
 }
 

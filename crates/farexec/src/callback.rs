@@ -3,10 +3,12 @@
 //! They run neither in the threads that call farexec, which may hold locks the callback wants, nor in the reactor, which has to
 //! go on reading while they run.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, mpsc};
+use std::time::Duration;
 
 use farexec_proto::ChannelId;
 use farexec_proto::control::ErrorReport;
@@ -35,7 +37,11 @@ impl Callback {
 
     /// Has the callback thread call the function.
     pub(crate) fn push(self: &Arc<Self>, inbox: &Arc<Inbox>, delivery: Delivery) {
-        Runner::current().push(Job { callback: Arc::clone(self), inbox: Arc::clone(inbox), delivery });
+        Runner::current().push(Job::Deliver {
+            callback: Arc::clone(self),
+            inbox: Arc::clone(inbox),
+            delivery,
+        });
     }
 
     fn run(&self, inbox: &Inbox, delivery: Delivery) {
@@ -75,10 +81,35 @@ impl fmt::Debug for Callback {
     }
 }
 
-struct Job {
-    callback: Arc<Callback>,
-    inbox: Arc<Inbox>,
-    delivery: Delivery,
+enum Job {
+    Deliver { callback: Arc<Callback>, inbox: Arc<Inbox>, delivery: Delivery },
+    Call(Box<dyn FnOnce() + Send>),
+}
+
+thread_local! {
+    /// Whether this is the callback thread.
+    static IS_RUNNER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has the callback thread call a function, after all that it was given before; at once if this is that thread.
+pub(crate) fn later(function: impl FnOnce() + Send + 'static) {
+    if IS_RUNNER.get() {
+        function();
+    } else {
+        Runner::current().push(Job::Call(Box::new(function)));
+    }
+}
+
+/// Waits until the callback thread has done what it was given so far, but no longer than this.
+pub(crate) fn settle(limit: Duration) {
+    if IS_RUNNER.get() {
+        return;
+    }
+    let (done, is_done) = mpsc::channel();
+    later(move || {
+        let _ = done.send(());
+    });
+    let _ = is_done.recv_timeout(limit);
 }
 
 /// The callback thread and its queue.
@@ -119,6 +150,7 @@ impl Runner {
 
     fn work(&self) {
         sys::block_signals();
+        IS_RUNNER.set(true);
         loop {
             let mut jobs = self.jobs.lock();
             while jobs.is_empty() {
@@ -126,8 +158,15 @@ impl Runner {
             }
             let batch = std::mem::take(&mut *jobs);
             drop(jobs);
-            for Job { callback, inbox, delivery } in batch {
-                callback.run(&inbox, delivery);
+            for job in batch {
+                match job {
+                    Job::Deliver { callback, inbox, delivery } => callback.run(&inbox, delivery),
+                    Job::Call(function) => {
+                        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(function)).is_err() {
+                            tracing::error!("a function that takes workers' lines panicked");
+                        }
+                    }
+                }
             }
         }
     }

@@ -58,7 +58,7 @@ impl Gateway {
         surroundings: &Surroundings<'_>,
     ) -> Result<Self, StartError> {
         let execmodel = spec.execmodel.unwrap_or(execmodel);
-        let order = Order { spec: &spec, id, execmodel };
+        let order = Order { spec: &spec, id, execmodel, outputs: surroundings.outputs };
         let Starting { link, command } = transport::start(&order, surroundings)?;
         tracing::debug!(gateway = id, %spec, command, "worker started");
         Ok(Self(Arc::new(Inner {
@@ -108,6 +108,11 @@ impl Gateway {
 
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.0.link
+    }
+
+    /// What was run to reach it, for error messages.
+    pub(crate) fn command(&self) -> &str {
+        &self.0.command
     }
 
     /// The gateway's name in its group.

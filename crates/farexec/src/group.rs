@@ -11,6 +11,7 @@ use crate::error::{ExecError, StartError};
 use crate::gateway::{Gateway, Termination};
 use crate::limits::DROP_TIMEOUT;
 use crate::multichannel::MultiChannel;
+use crate::output::{self, OutputLine, Outputs};
 use crate::source::Source;
 use crate::spec::{ExecModel, Spec};
 use crate::transport::{self, Masters, Surroundings};
@@ -26,6 +27,7 @@ struct Inner {
     members: Mutex<Members>,
     execmodel: Mutex<ExecModel>,
     masters: Masters,
+    outputs: Arc<Outputs>,
 }
 
 #[derive(Default)]
@@ -52,6 +54,12 @@ impl Group {
     #[must_use]
     pub fn execmodel(&self) -> ExecModel {
         *self.0.execmodel.lock()
+    }
+
+    /// Has `function` called with each line that a worker prints to an output that its spec forwards (`stdout=forward`,
+    /// `stderr=forward`), in the thread that runs all callbacks. Without one, lines are printed here, behind the id of their gateway.
+    pub fn set_output(&self, function: impl Fn(OutputLine) + Send + Sync + 'static) {
+        self.0.outputs.set(function);
     }
 
     /// Makes a gateway and waits until its worker answers.
@@ -98,7 +106,12 @@ impl Group {
                     self.gateway(id).ok_or_else(|| StartError::NoRelay { spec: text.clone(), id: id.into() })
                 }
             };
-            let surroundings = Surroundings { gateway: &relay, masters: &self.0.masters, wait: *wait };
+            let surroundings = Surroundings {
+                gateway: &relay,
+                masters: &self.0.masters,
+                outputs: &self.0.outputs,
+                wait: *wait,
+            };
             match Gateway::start(spec, id, execmodel, &surroundings) {
                 Ok(gateway) => started.push(gateway),
                 Err(error) => {
@@ -108,7 +121,10 @@ impl Group {
             }
         }
         if result.is_ok() {
-            result = started.iter().try_for_each(|gateway| gateway.wait_started(began, wait));
+            result = started.iter().try_for_each(|gateway| {
+                gateway.wait_started(began, wait)?;
+                output::forward(gateway, &self.0.outputs, wait)
+            });
         }
         let mut members = self.0.members.lock();
         members.reserved.retain(|id| !ids.contains(id));
@@ -212,6 +228,7 @@ impl Group {
         if self.is_empty() {
             self.0.masters.end();
         }
+        self.0.outputs.settle();
         Ok(ended)
     }
 }

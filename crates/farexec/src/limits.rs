@@ -38,3 +38,9 @@ pub(crate) const STDERR_LINES: usize = 20;
 
 /// Bytes of a worker's standard error that are kept to explain its end.
 pub(crate) const STDERR_BYTES: usize = 8 << 10;
+
+/// Bytes of a worker's output after which a line that has not ended is taken as one.
+pub(crate) const OUTPUT_LINE: usize = 1 << 20;
+
+/// How long the function that takes workers' lines may hold up the end of their group.
+pub(crate) const OUTPUT_SETTLES: Duration = Duration::from_secs(2);

@@ -111,6 +111,8 @@ pub enum Output {
     Inherit,
     /// Nowhere.
     Null,
+    /// To the group, line by line: see [`Group::set_output`](crate::Group::set_output).
+    Forward,
 }
 
 /// What is wrong with a spec.
@@ -280,7 +282,8 @@ impl Spec {
                 let output = match text {
                     "inherit" => Output::Inherit,
                     "null" => Output::Null,
-                    _ => return Err(bad("take `inherit` or `null`")),
+                    "forward" => Output::Forward,
+                    _ => return Err(bad("take `inherit`, `null` or `forward`")),
                 };
                 if key == "stdout" { self.stdout = output } else { self.stderr = output }
             }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::limits::{STDERR_BYTES, STDERR_LINES, TERM_TO_KILL};
 use crate::link::Link;
+use crate::output::{Lines, PipeOutput};
 use crate::reactor::{Reactor, Source};
 use crate::sys::{self, Interest, Process, Transfer};
 
@@ -27,14 +28,17 @@ pub(crate) struct Supervisor {
     sweep: AtomicBool,
     killed: AtomicBool,
     stderr: Option<Arc<Stderr>>,
+    /// The read end of its standard output, if that is forwarded.
+    stdout: OnceLock<Arc<PipeOutput>>,
     link: OnceLock<Weak<Link>>,
 }
 
 impl Supervisor {
-    /// Looks after a process from now on; `stderr` is the read end of its standard error, if that is ours to read, and `shown` whether
-    /// it is passed on to our own.
-    pub(crate) fn new(process: Process, stderr: Option<OwnedFd>, shown: bool) -> Self {
-        let stderr = stderr.map(|fd| Arc::new(Stderr { fd: Arc::new(fd), shown, kept: Mutex::default() }));
+    /// Looks after a process from now on; `stderr` is the read end of its standard error, if that is ours to read, and `shown` what
+    /// becomes of it besides being kept.
+    pub(crate) fn new(process: Process, stderr: Option<OwnedFd>, shown: Shown) -> Self {
+        let kept = Mutex::new((Tail::default(), shown));
+        let stderr = stderr.map(|fd| Arc::new(Stderr { fd: Arc::new(fd), kept }));
         Self {
             process,
             exit: OnceLock::new(),
@@ -42,8 +46,14 @@ impl Supervisor {
             sweep: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             stderr,
+            stdout: OnceLock::new(),
             link: OnceLock::new(),
         }
+    }
+
+    /// The end of the gateway takes what is left in this, too.
+    pub(crate) fn set_stdout(&self, output: Arc<PipeOutput>) {
+        let _ = self.stdout.set(output);
     }
 
     /// Has the reactor look after the exit, and tell `link` of it.
@@ -114,9 +124,12 @@ impl Supervisor {
 
     /// The last lines of the standard error, after a look whether more has come.
     pub(crate) fn last_words(&self) -> Vec<String> {
+        if let Some(stdout) = self.stdout.get() {
+            stdout.take();
+        }
         let Some(stderr) = &self.stderr else { return Vec::new() };
         stderr.forward();
-        stderr.kept.lock().lines()
+        stderr.kept.lock().0.lines()
     }
 
     fn process_exited(&self) {
@@ -162,11 +175,18 @@ impl Source for ExitSource {
     }
 }
 
-/// The standard error of a worker: passed on to our own if it is to be shown, its end kept.
+/// What becomes of a worker's standard error, besides that its end is kept.
+pub(crate) enum Shown {
+    Nowhere,
+    /// It goes on to our own.
+    Here,
+    Lines(Lines),
+}
+
+/// The standard error of a worker.
 struct Stderr {
     fd: Arc<OwnedFd>,
-    shown: bool,
-    kept: Mutex<Tail>,
+    kept: Mutex<(Tail, Shown)>,
 }
 
 impl Stderr {
@@ -175,18 +195,26 @@ impl Stderr {
         let mut chunk = [0; 4096];
         // Held throughout, so that two threads do not pass on parts in the wrong order.
         let mut kept = self.kept.lock();
+        let (tail, shown) = &mut *kept;
         loop {
             match sys::read(self.fd.as_fd(), &mut chunk) {
                 Ok(Transfer::Bytes(count)) => {
                     let bytes = &chunk[..count];
-                    kept.push(bytes);
-                    if self.shown {
+                    tail.push(bytes);
+                    match shown {
+                        Shown::Nowhere => {}
                         // Nobody can be told that standard error does not work.
-                        let _ = io::Write::write_all(&mut io::stderr(), bytes);
+                        Shown::Here => drop(io::Write::write_all(&mut io::stderr(), bytes)),
+                        Shown::Lines(lines) => lines.push(bytes),
                     }
                 }
                 Ok(Transfer::WouldBlock) => return true,
-                Ok(Transfer::Ended) | Err(_) => return false,
+                Ok(Transfer::Ended) | Err(_) => {
+                    if let Shown::Lines(lines) = shown {
+                        lines.end();
+                    }
+                    return false;
+                }
             }
         }
     }

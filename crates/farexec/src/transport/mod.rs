@@ -14,6 +14,7 @@ use crate::bootstrap;
 use crate::error::StartError;
 use crate::gateway::Gateway;
 use crate::link::Link;
+use crate::output::Outputs;
 use crate::spec::{ExecModel, Output, Spec, SpecError, Transport};
 use crate::wait::Wait;
 
@@ -35,6 +36,7 @@ pub(crate) struct Surroundings<'a> {
     /// Finds a gateway that can be worked through, by its id.
     pub(crate) gateway: &'a dyn Fn(&str) -> Result<Gateway, StartError>,
     pub(crate) masters: &'a Masters,
+    pub(crate) outputs: &'a Arc<Outputs>,
     pub(crate) wait: Wait<'a>,
 }
 
@@ -43,6 +45,7 @@ pub(crate) struct Order<'a> {
     pub(crate) spec: &'a Spec,
     pub(crate) id: &'a str,
     pub(crate) execmodel: ExecModel,
+    pub(crate) outputs: &'a Arc<Outputs>,
 }
 
 /// Begins what several workers share, so that it goes on while the first are started.
@@ -143,7 +146,7 @@ fn python(spec: &Spec) -> Result<Vec<String>, StartError> {
 
 /// What START says to a worker that this side cannot set up before it starts.
 fn far_start(order: &Order<'_>) -> Start {
-    let Order { spec, id, execmodel } = *order;
+    let Order { spec, id, execmodel, .. } = *order;
     Start {
         protocol: PROTOCOL_VERSION,
         id: id.into(),

@@ -2,6 +2,7 @@
 //! a program that runs one somewhere else and passes its input and output on.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use super::{Order, Starting, far_start, open};
 use crate::end::Cause;
 use crate::error::StartError;
 use crate::link::{Link, Pipes};
+use crate::output::{Lines, OutputStream, PipeOutput};
 use crate::spec::{Output, Spec};
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Shown, Supervisor};
 use crate::sys;
 
 /// Starts an interpreter on this machine. What the spec asks for is there when the process starts.
@@ -33,11 +35,17 @@ pub(super) fn start_here(order: &Order<'_>, words: Vec<String>) -> Result<Starti
         })?;
         command.current_dir(directory);
     }
+    let mut printed = None;
     let passed = match spec.stdout {
         Output::Inherit => sys::pass_stdout(),
         Output::Null => {
             let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
             sys::pass(&null)
+        }
+        Output::Forward => {
+            let (ours, theirs) = sys::pipe()?;
+            printed = Some(ours);
+            sys::pass(&theirs)
         }
     };
     let start = Start {
@@ -48,12 +56,12 @@ pub(super) fn start_here(order: &Order<'_>, words: Vec<String>) -> Result<Starti
         ..far_start(order)
     };
     let process = sys::Start { nice: spec.nice.unwrap_or(0), passed, asks: false };
-    launch(order, command, shown, process, &start)
+    launch(order, command, shown, process, &start, printed)
 }
 
 /// Starts a program that runs an interpreter. What the spec asks for is done by the worker, before anything is executed.
 pub(super) fn start_behind(order: &Order<'_>, far: super::Command) -> Result<Starting, StartError> {
-    launch(order, command(&far.words), far.shown, sys::Start::default(), &far_start(order))
+    launch(order, command(&far.words), far.shown, sys::Start::default(), &far_start(order), None)
 }
 
 fn command(words: &[String]) -> Command {
@@ -69,14 +77,19 @@ fn launch(
     shown: String,
     process: sys::Start,
     start: &Start,
+    printed: Option<OwnedFd>,
 ) -> Result<Starting, StartError> {
     let (their_input, output) = sys::large_pipe()?;
     let (input, their_output) = sys::large_pipe()?;
     command.stdin(their_input).stdout(their_output);
     let is_here = start.stdout.is_some() || order.spec.transport == crate::spec::Transport::Popen;
-    let shows = order.spec.stderr == Output::Inherit;
+    let shown_as = match order.spec.stderr {
+        Output::Inherit => Shown::Here,
+        Output::Null => Shown::Nowhere,
+        Output::Forward => Shown::Lines(Lines::new(order.outputs, order.id, OutputStream::Stderr)),
+    };
     // What runs an interpreter elsewhere says on its standard error why it could not.
-    let stderr = if shows || !is_here {
+    let stderr = if order.spec.stderr != Output::Null || !is_here {
         let (ours, theirs) = sys::pipe()?;
         command.stderr(theirs);
         Some(ours)
@@ -88,8 +101,12 @@ fn launch(
         sys::spawn(&mut command, process).map_err(|source| failure(order.spec, &command, &shown, source))?;
     // With the command go our copies of the worker's ends: from here on, its end is the end of the pipes.
     drop(command);
-    let supervisor = Arc::new(Supervisor::new(process, stderr, shows));
-    let link = Link::new(order.id, Pipes { input, output }, Some(supervisor))?;
+    let supervisor = Arc::new(Supervisor::new(process, stderr, shown_as));
+    let link = Link::new(order.id, Pipes { input, output }, Some(Arc::clone(&supervisor)))?;
+    if let Some(printed) = printed {
+        let lines = Lines::new(order.outputs, order.id, OutputStream::Stdout);
+        supervisor.set_stdout(PipeOutput::watch(printed, lines, link.reactor())?);
+    }
     open(&link, start)?;
     Ok(Starting { link, command: shown })
 }

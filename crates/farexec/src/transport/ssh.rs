@@ -20,7 +20,7 @@ use crate::error::{HostFailure, StartError};
 use crate::limits::START_TIMEOUT;
 use crate::reactor::Reactor;
 use crate::spec::Spec;
-use crate::supervisor::{Supervisor, return_code};
+use crate::supervisor::{Shown, Supervisor, return_code};
 use crate::sys;
 use crate::wait::{Wait, WaitError};
 
@@ -163,7 +163,7 @@ impl Master {
         command.stdin(their_input).stdout(Stdio::null()).stderr(their_stderr);
         let process = sys::spawn(&mut command, sys::Start { asks: true, ..sys::Start::default() })?;
         drop(command);
-        let supervisor = Arc::new(Supervisor::new(process, Some(stderr), false));
+        let supervisor = Arc::new(Supervisor::new(process, Some(stderr), Shown::Nowhere));
         supervisor.watch(&Reactor::current()?, None)?;
         let shown = format!("`ssh {}`", shell_words::join(arguments));
         Ok(Self { supervisor, socket, shown, _input: input, _folder: folder })
