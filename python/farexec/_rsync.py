@@ -35,6 +35,7 @@ class RSync:
     ...     rsync.send()
     >>> (there / "hello").read_text()
     'world'
+    >>> folder.cleanup()
     """
 
     def __init__(
