@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import IO, Any
 
-NAMES = ("thread", "main_thread_only")
+NAMES = ("thread", "main_thread_only", "gevent", "eventlet")
 
 
 class ExecModel:
@@ -76,13 +76,61 @@ class ExecModel:
         return threading.Event()
 
 
+class GreenModel(ExecModel):
+    """The execution models gevent and eventlet: everything runs in greenlets, and what waits lets others run.
+
+    :raises ImportError: The library is not installed.
+    """
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(backend)
+        from . import hubs
+
+        try:
+            self.library: Any = hubs.hub_of(backend)  # type: ignore[no-untyped-call]
+        except ImportError as error:
+            text = f"the execution model {backend} needs the package {backend}: {error}"
+            raise ImportError(text, name=error.name) from error
+
+    @property
+    def queue(self) -> Any:
+        return self.library.module("queue")
+
+    @property
+    def subprocess(self) -> Any:
+        return self.library.module("subprocess")
+
+    @property
+    def socket(self) -> Any:
+        return self.library.module("socket")
+
+    def get_ident(self) -> int:
+        return int(self.library.get_ident())
+
+    def sleep(self, delay: float) -> None:
+        self.library.sleep(delay)
+
+    def start(self, function: Callable[..., object], args: tuple[Any, ...] = ()) -> None:
+        self.library.start(function, args)
+
+    def Lock(self) -> Any:
+        return self.library.Lock()
+
+    def RLock(self) -> Any:
+        return self.library.RLock()
+
+    def Event(self) -> Any:
+        return self.library.Event()
+
+
 def get_execmodel(backend: str | ExecModel) -> ExecModel:
     """Returns the execution model of this name.
 
     :raises ValueError: There is none.
+    :raises ImportError: It is gevent or eventlet, which is not installed.
     """
     if isinstance(backend, ExecModel):
         return backend
     if backend not in NAMES:
         raise ValueError(f"unknown execmodel {backend!r}: take one of {', '.join(NAMES)}")
-    return ExecModel(backend)
+    return GreenModel(backend) if backend in ("gevent", "eventlet") else ExecModel(backend)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import _native
-from ._execmodel import ExecModel, get_execmodel
+from ._execmodel import ExecModel, GreenModel, get_execmodel
 from ._gateway import Gateway, default_python
+from ._green import Greenlets
 from ._spec import XSpec
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Group:
     <Group []>
 
     :param xspecs: A spec for each gateway to make at once; they start together.
-    :param execmodel: How workers execute, unless their spec says otherwise: ``thread`` or ``main_thread_only``.
+    :param execmodel: How workers execute, unless their spec says otherwise, and how this side waits: ``thread``, ``main_thread_only``,
+        ``gevent`` or ``eventlet``.
 
     As a context manager it terminates its gateways at the end, with a timeout of a second.
     """
@@ -68,18 +70,21 @@ class Group:
     @property
     def remote_execmodel(self) -> ExecModel:
         """How workers execute, unless their spec says otherwise."""
-        return get_execmodel(self._native.execmodel)
+        name = self._native.execmodel
+        return self._execmodel if name == self._execmodel.backend else get_execmodel(name)
 
     def set_execmodel(self, execmodel: str | ExecModel, remote_execmodel: str | ExecModel | None = None) -> None:
         """Sets how this side and workers execute; only as long as there are no gateways.
 
         :raises ValueError: There are gateways already, or there is no such model.
+        :raises ImportError: This side is to be gevent or eventlet, which is not installed.
         """
         if self._gateways:
             raise ValueError(f"can not set execution models if gateways have been created already: {self._gateways}")
         local = get_execmodel(execmodel)
-        remote = local if remote_execmodel is None else get_execmodel(remote_execmodel)
-        self._native.set_execmodel(remote.backend)
+        remote = local.backend if remote_execmodel is None else str(getattr(remote_execmodel, "backend", remote_execmodel))
+        self._native.set_execmodel(remote)
+        self._native.set_hub(Greenlets(local.library) if isinstance(local, GreenModel) else None)
         self._execmodel = local
 
     def set_output(self, function: Callable[[str, str, str], object] | None = None) -> None:
@@ -116,7 +121,7 @@ class Group:
         for spec in specs:
             self.allocate_id(spec)
             if spec.execmodel is None:
-                spec.execmodel = self.remote_execmodel.backend
+                spec.execmodel = self._native.execmodel
         natives = self._native.start([spec._current() for spec in specs], default_python())
         made = [Gateway(native, spec, self) for native, spec in zip(natives, specs, strict=True)]
         self._gateways.extend(made)

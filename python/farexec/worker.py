@@ -29,6 +29,9 @@ try:
 except ImportError:  # Python 2, PyPy
     import signal
 
+# User code may put its own in their place, as gevent and eventlet do; the worker goes on with these.
+allocate_lock, start_new_thread, get_ident, sleep = thread.allocate_lock, thread.start_new_thread, thread.get_ident, time.sleep
+
 PROTOCOL_VERSION = 1
 MARKER = b"\x00\xfeFAREXEC\xfe\x00"
 PAYLOAD_LIMIT = 2**31 - 1  # bytes in one frame
@@ -73,11 +76,25 @@ def main():
         return
     start = load_dump(payload)
     problem = apply_start(start)
-    gateway = Gateway(incoming, outgoing, start)
+    make, model_problem = gateway_class(start)
+    problem = problem or model_problem
+    gateway = make(incoming, outgoing, start)
     gateway.say_hello(problem)
     if problem:
         sys.exit(1)
     gateway.serve()
+
+
+def gateway_class(start):
+    """Returns what makes the gateway of the execution model that START asks for, and what is wrong with that, if anything is."""
+    model = native(start.get("execmodel") or "thread")
+    if not start.get("extension"):
+        return Gateway, None
+    try:
+        exec(compile(native(start["extension"]), "<farexec %s>" % model, "exec"), globals())
+        return green_gateway(model), None  # noqa: F821  the extension defines it
+    except ImportError:
+        return Gateway, "the execution model %s needs the package %s: %s" % (model, model, sys.exc_info()[1])
 
 
 def take_descriptors():
@@ -427,7 +444,7 @@ class Doorbell(object):
     """Wakes the one thread that waits at it. Rung twice is rung once; rung before the wait, the wait is short."""
 
     def __init__(self):
-        self._lock = thread.allocate_lock()
+        self._lock = allocate_lock()
         self._lock.acquire()
 
     def ring(self):
@@ -447,7 +464,7 @@ class Doorbell(object):
                 pause = min(pause * 2, 0.02, deadline - clock())
                 if pause <= 0:
                     return
-                time.sleep(pause)
+                sleep(pause)
 
 
 class Gateway(object):
@@ -462,7 +479,7 @@ class Gateway(object):
         self._numbers = count(2, 2)  # this end's channels
         self._config = (True, False)  # py2str_as_py3str, py3str_as_py2str
 
-        self._reading = thread.allocate_lock()  # held by whoever reads
+        self._reading = allocate_lock()  # held by whoever reads
         self._rest = b""  # the beginning of a frame whose end has not been read
         self._large = None  # a large payload on its way in
         self._spare = None  # the memory of the last one
@@ -472,17 +489,17 @@ class Gateway(object):
         self._standby_bell = None  # there is no background thread before the first execution
         self._standby_parked = False
 
-        self._writing = thread.allocate_lock()
+        self._writing = allocate_lock()
         self._deferred = deque()  # frames for whoever writes next; what `_post` could not write at once
 
-        self._starting = thread.allocate_lock()  # of background threads: each is started once
+        self._starting = allocate_lock()  # of background threads: each is started once
         self._callback_list = deque()  # streams with something to call back
         self._callback_bell = None
-        self._callback_thread = None
+        self._callback_strand = None
 
         self._task = None  # what the main thread is to execute next
         self._main_busy = False  # whether the main thread has something to execute
-        self._main_thread = thread.get_ident()
+        self._main_thread = get_ident()
         self._main = Stream(0, self._config)  # where the main thread waits for a task
         self._running = {}  # tasks by identity
 
@@ -593,11 +610,14 @@ class Gateway(object):
             self._main.ring()
         else:
             try:
-                thread.start_new_thread(self._execute, (task, False))
+                self._run_beside(task)
             except thread.error:
                 del self._running[number]
                 channel._executing = False
                 self._close(stream, {"text": text("cannot start another thread")})
+
+    def _run_beside(self, task):
+        start_new_thread(self._execute, (task, False))
 
     def _execute(self, task, in_main):
         channel, request = task
@@ -661,9 +681,9 @@ class Gateway(object):
         deadline = None if timeout is None else clock() + timeout
         if not self._wait(stream.has_ended, stream, timeout):
             return False
-        if stream.callback is None or thread.get_ident() == self._callback_thread:
+        if stream.callback is None or self._strand() == self._callback_strand:
             return True
-        bell = Doorbell()
+        bell = self._new_bell()
         stream.bells.append(bell)
         try:
             while not stream.callback_ended:
@@ -674,6 +694,13 @@ class Gateway(object):
             return True
         finally:
             stream.bells.remove(bell)
+
+    def _new_bell(self):
+        return Doorbell()
+
+    def _strand(self):
+        """Returns what tells the present strand of execution from others."""
+        return get_ident()
 
     def _read_one_for(self, stream):
         """With the role of the reader, and waiting for one item: reads once, and returns its payload if it is just that."""
@@ -712,7 +739,7 @@ class Gateway(object):
                     self._standby_bell.wait()
                 self._standby_parked = False
             self._recent = False
-            time.sleep(STANDBY)
+            sleep(STANDBY)
             if self._recent or not self._reading.acquire(False):
                 continue
             try:
@@ -930,7 +957,7 @@ class Gateway(object):
 
     def _call_back(self):
         import_threading(self._main_thread)
-        self._callback_thread = thread.get_ident()
+        self._callback_strand = self._strand()
         while True:
             try:
                 stream = self._callback_list.popleft()
@@ -1039,13 +1066,13 @@ class Gateway(object):
 
     def _watch_end(self):
         """Interrupts what does not end by itself, and then exits, whatever still runs: threads and exit handlers of user code."""
-        time.sleep(GRACE_CUT_OFF if self._cut_off else self._grace)
+        sleep(GRACE_CUT_OFF if self._cut_off else self._grace)
         if self._main_busy:
             if hasattr(signal, "pthread_kill"):
                 signal.pthread_kill(self._main_thread, signal.SIGINT)
             else:
                 os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(LAST_GRACE_CUT_OFF if self._cut_off else LAST_GRACE)
+        sleep(LAST_GRACE_CUT_OFF if self._cut_off else LAST_GRACE)
         self._kill_group()
         os._exit(1)
 
@@ -1064,7 +1091,7 @@ class Gateway(object):
         self._group = False
         self._deferred.clear()
         self._task = None
-        self._reading, self._writing = thread.allocate_lock(), thread.allocate_lock()  # their holders are not here
+        self._reading, self._writing = allocate_lock(), allocate_lock()  # their holders are not here
         self._running.clear()
         for stream in list(self._streams.values()):
             stream.sending = stream.receiving = False
@@ -1135,7 +1162,7 @@ def compile_source(request):
     return compile(source, native(request.get("file") or "<remote exec>"), "exec", 0, True)
 
 
-DESCRIBING = thread.allocate_lock()  # two executions may have the same file name
+DESCRIBING = allocate_lock()  # two executions may have the same file name
 
 
 def describe_exception(exc_info, request):
@@ -1187,7 +1214,7 @@ def import_threading(main_thread):
     """
     import threading
 
-    here = thread.get_ident()
+    here = get_ident()
     active = threading._active.get(here)
     if active is None or type(active).__name__ != "_MainThread":
         return
@@ -1199,7 +1226,7 @@ def import_threading(main_thread):
     if lock is not None:  # it would be released when this thread ends
         locks = getattr(threading, "_shutdown_locks", set())
         locks.discard(lock)
-        active._tstate_lock = thread.allocate_lock()
+        active._tstate_lock = allocate_lock()
         active._tstate_lock.acquire()
         locks.add(active._tstate_lock)
 
@@ -1280,7 +1307,7 @@ def start_thread(function):
             if PY2 is False:
                 raise
 
-    thread.start_new_thread(run_quietly, ())
+    start_new_thread(run_quietly, ())
 
 
 def until_done(function):

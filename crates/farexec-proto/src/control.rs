@@ -14,8 +14,10 @@ pub struct Start {
     pub protocol: u32,
     /// The gateway's id.
     pub id: String,
-    /// `thread` or `main_thread_only`.
+    /// `thread`, `main_thread_only`, `gevent` or `eventlet`.
     pub execmodel: String,
+    /// What the worker is extended by for this model: source text.
+    pub extension: Option<String>,
     /// Descriptor, device and inode of what becomes the standard output.
     pub stdout: Option<[i64; 3]>,
     /// Whether the standard output goes nowhere.

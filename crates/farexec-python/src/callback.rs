@@ -60,11 +60,14 @@ pub(crate) fn caller(
                 Item::Data(payload) => decode::payload(py, payload, &home).map(Bound::unbind).map(Some),
                 Item::End(_) => Ok(endmarker.as_ref().map(|endmarker| endmarker.clone_ref(py))),
             };
-            let called = argument.and_then(|argument| match argument {
-                Some(argument) => function.call1(py, (argument,)).map(drop),
-                None => Ok(()),
-            });
-            called.map_err(|error| traceback(py, &error))
+            let argument = argument.map_err(|error| traceback(py, &error))?;
+            match (argument, &home.greenlets) {
+                (None, _) => Ok(()),
+                (Some(argument), None) => {
+                    function.call1(py, (argument,)).map(drop).map_err(|error| traceback(py, &error))
+                }
+                (Some(argument), Some(greenlets)) => greenlets.calls.get().call(py, function, argument),
+            }
         });
         result.unwrap_or(Ok(()))
     }

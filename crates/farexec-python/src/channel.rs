@@ -13,7 +13,8 @@ use crate::callback::{self, Endmarker};
 use crate::decode::{self, Resolver};
 use crate::encode::PyItem;
 use crate::errors;
-use crate::waiting::waiting;
+use crate::green::{Greenlets, Hub};
+use crate::waiting::{waiting, working};
 
 /// Which Python object stands for which channel of a gateway, so that there is only ever one at a time.
 #[derive(Default)]
@@ -42,12 +43,18 @@ pub(crate) struct Home {
     pub(crate) face: Py<PyAny>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) gateway: farexec::Gateway,
+    pub(crate) greenlets: Option<Greenlets>,
 }
 
 impl Home {
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
         let (registry, gateway) = (Arc::clone(&self.registry), self.gateway.clone());
-        Self { face: self.face.clone_ref(py), registry, gateway }
+        let greenlets = self.greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py));
+        Self { face: self.face.clone_ref(py), registry, gateway, greenlets }
+    }
+
+    pub(crate) fn hub(&self) -> Option<&Hub> {
+        self.greenlets.as_ref().map(|greenlets| &greenlets.hub)
     }
 
     /// The Python object of a channel, made if there is none.
@@ -126,7 +133,8 @@ impl PyChannel {
         let item = PyItem::new(item, Some(&self.home));
         let is_full = self.channel.start_sending(&item).map_err(|error| errors::send(py, error))?;
         if is_full {
-            let result = waiting(py, None, |wait| self.channel.finish_sending(wait))?;
+            let channel = self.channel.clone();
+            let result = working(py, self.home.hub(), None, move |wait| channel.finish_sending(wait))?;
             result.map_err(|error| errors::send(py, error))?;
         }
         Ok(())
@@ -139,7 +147,7 @@ impl PyChannel {
     fn receive<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         let payload = match self.channel.try_receive_payload() {
             Some(payload) => payload,
-            None => waiting(py, timeout, |wait| self.channel.receive_payload(wait))?
+            None => waiting(py, self.home.hub(), timeout, |wait| self.channel.receive_payload(wait))?
                 .map_err(|error| errors::receive(py, error, timeout))?,
         };
         self.decode(py, &payload)
@@ -160,13 +168,16 @@ impl PyChannel {
     /// Has `callback` called with each item, those that wait already as well, and once with `endmarker`, if given, when there are no
     /// more.
     ///
-    /// All callbacks run in one thread of their own, in the order in which their items arrived; they should not take long. One that
+    /// All callbacks run in one thread of their own (one greenlet of their own, in the execution models gevent and eventlet), in the order in which their items arrived; they should not take long. One that
     /// raises closes the channel with that error.
     ///
     /// Raises OSError if a callback or a receive queue takes the items already.
     #[pyo3(signature = (callback, endmarker=Endmarker::missing()))]
     fn setcallback(&self, py: Python<'_>, callback: Py<PyAny>, endmarker: Endmarker) -> PyResult<()> {
         let endmarker = endmarker.given(py)?;
+        if let Some(greenlets) = &self.home.greenlets {
+            greenlets.hub.bind(py).call_method1("serve", (&greenlets.calls,))?;
+        }
         let call = callback::caller(callback, endmarker, self.home.clone_ref(py));
         let text = format!("{} has callback already registered", self.channel);
         self.channel.set_callback(call).map_err(|_| PyOSError::new_err(text))
@@ -195,11 +206,13 @@ impl PyChannel {
     /// Raises RemoteError if the far end closed the channel with an error that was not raised before, TimeoutError.
     #[pyo3(signature = (timeout=None))]
     fn waitclose(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
-        waiting(py, timeout, |wait| self.channel.wait_close(wait))?.map_err(|error| match error {
-            farexec::ReceiveError::Wait(error) => errors::wait(py, error, || {
-                format!("the channel is not closed after {} seconds", timeout.unwrap_or_default())
-            }),
-            error => errors::receive(py, error, timeout),
+        waiting(py, self.home.hub(), timeout, |wait| self.channel.wait_close(wait))?.map_err(|error| {
+            match error {
+                farexec::ReceiveError::Wait(error) => errors::wait(py, error, || {
+                    format!("the channel is not closed after {} seconds", timeout.unwrap_or_default())
+                }),
+                error => errors::receive(py, error, timeout),
+            }
         })
     }
 

@@ -69,7 +69,8 @@ pub(crate) fn interrupted(py: Python<'_>) -> PyErr {
 pub(crate) fn wait(py: Python<'_>, error: WaitError, text: impl FnOnce() -> String) -> PyErr {
     match error {
         WaitError::Timeout => timeout(py, text()),
-        WaitError::Interrupted => interrupted(py),
+        // What polls asks again instead of telling.
+        WaitError::Interrupted | WaitError::Pending => interrupted(py),
     }
 }
 

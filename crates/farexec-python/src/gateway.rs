@@ -9,22 +9,29 @@ use pyo3::types::PyDict;
 use crate::channel::{Home, Registry};
 use crate::encode::PyKwargs;
 use crate::errors;
-use crate::waiting::waiting;
+use crate::green::{Greenlets, Hub};
+use crate::waiting::{waiting, working};
 
 #[pyclass(name = "Gateway", module = "farexec._native", frozen)]
 pub(crate) struct PyGateway {
     pub(crate) gateway: Gateway,
     registry: Arc<Registry>,
+    greenlets: Option<Greenlets>,
 }
 
 impl PyGateway {
-    pub(crate) fn new(gateway: Gateway) -> Self {
-        Self { gateway, registry: Arc::default() }
+    pub(crate) fn new(gateway: Gateway, greenlets: Option<Greenlets>) -> Self {
+        Self { gateway, registry: Arc::default(), greenlets }
+    }
+
+    pub(crate) fn hub(&self) -> Option<&Hub> {
+        self.greenlets.as_ref().map(|greenlets| &greenlets.hub)
     }
 
     /// What a channel needs of its gateway. Only channels hold on to the face, which holds on to this: not the other way round.
-    pub(crate) fn home(&self, face: Py<PyAny>) -> Home {
-        Home { face, registry: Arc::clone(&self.registry), gateway: self.gateway.clone() }
+    pub(crate) fn home(&self, py: Python<'_>, face: Py<PyAny>) -> Home {
+        let greenlets = self.greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py));
+        Home { face, registry: Arc::clone(&self.registry), gateway: self.gateway.clone(), greenlets }
     }
 }
 
@@ -72,7 +79,7 @@ impl PyGateway {
         call: Option<String>,
         kwargs: &Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let home = self.home(face);
+        let home = self.home(py, face);
         let kwargs = PyKwargs::new(kwargs, &home);
         let request = Request { source, file, line, call: call.as_deref(), kwargs: &kwargs, beside: false };
         let channel = self.gateway.execute(&request).map_err(|error| errors::execute(py, error))?;
@@ -81,7 +88,7 @@ impl PyGateway {
 
     fn newchannel<'py>(&self, py: Python<'py>, face: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let channel = self.gateway.new_channel().map_err(|error| errors::gateway(py, error))?;
-        self.home(face).channel(py, channel)
+        self.home(py, face).channel(py, channel)
     }
 
     fn hello<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -98,7 +105,8 @@ impl PyGateway {
     }
 
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let status = waiting(py, None, |wait| self.gateway.remote_status(wait))?;
+        let gateway = self.gateway.clone();
+        let status = working(py, self.hub(), None, move |wait| gateway.remote_status(wait))?;
         let status = status.map_err(|error| errors::gateway(py, error))?;
         let dict = PyDict::new(py);
         dict.set_item("channels", status.channels)?;
@@ -122,10 +130,10 @@ impl PyGateway {
     /// Waits until the gateway has ended. Returns whether it has.
     #[pyo3(signature = (timeout=None))]
     fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        match waiting(py, timeout, |wait| self.gateway.wait(wait))? {
+        match waiting(py, self.hub(), timeout, |wait| self.gateway.wait(wait))? {
             Ok(_) => Ok(true),
             Err(WaitError::Timeout) => Ok(false),
-            Err(WaitError::Interrupted) => Err(errors::interrupted(py)),
+            Err(WaitError::Interrupted | WaitError::Pending) => Err(errors::interrupted(py)),
         }
     }
 }

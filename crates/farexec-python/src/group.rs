@@ -1,6 +1,7 @@
 //! `Group` as the package builds on it: starts and ends workers.
 
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use farexec::{ExecModel, Group, OutputLine, Spec, Transport, WaitError};
 use pyo3::exceptions::PyValueError;
@@ -8,18 +9,28 @@ use pyo3::prelude::*;
 
 use crate::errors;
 use crate::gateway::PyGateway;
-use crate::waiting::waiting;
+use crate::green::Greenlets;
+use crate::waiting::working;
 
 #[pyclass(name = "Group", module = "farexec._native", frozen)]
 pub(crate) struct PyGroup {
     group: Group,
+    /// What is needed to wait in greenlets, if that is how this side executes.
+    greenlets: Mutex<Option<Greenlets>>,
+}
+
+impl PyGroup {
+    fn greenlets(&self, py: Python<'_>) -> Option<Greenlets> {
+        let greenlets = self.greenlets.lock().unwrap_or_else(PoisonError::into_inner);
+        greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py))
+    }
 }
 
 #[pymethods]
 impl PyGroup {
     #[new]
     fn new() -> Self {
-        Self { group: Group::new() }
+        Self { group: Group::new(), greenlets: Mutex::default() }
     }
 
     #[getter]
@@ -31,6 +42,15 @@ impl PyGroup {
         let model = ExecModel::from_str(name);
         let model = model.map_err(|reason| PyValueError::new_err(format!("{name:?} {reason}")))?;
         self.group.set_execmodel(model);
+        Ok(())
+    }
+
+    /// How this side waits: a thread does (`None`), or a greenlet of this hub.
+    fn set_hub(&self, py: Python<'_>, hub: Option<Py<PyAny>>) -> PyResult<()> {
+        let greenlets = hub.map(|hub| Greenlets::new(py, hub)).transpose()?;
+        let before =
+            std::mem::replace(&mut *self.greenlets.lock().unwrap_or_else(PoisonError::into_inner), greenlets);
+        drop(before);
         Ok(())
     }
 
@@ -54,14 +74,21 @@ impl PyGroup {
             Ok(spec)
         });
         let specs = specs.collect::<PyResult<Vec<_>>>()?;
-        let started = waiting(py, None, |wait| self.group.start(specs, wait))?;
-        Ok(started.map_err(|error| errors::start(py, error))?.into_iter().map(PyGateway::new).collect())
+        let (group, greenlets) = (self.group.clone(), self.greenlets(py));
+        let hub = greenlets.as_ref().map(|greenlets| &greenlets.hub);
+        let started = working(py, hub, None, move |wait| group.start(specs, wait))?;
+        let started = started.map_err(|error| errors::start(py, error))?.into_iter();
+        let greenlets = || greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py));
+        Ok(started.map(|gateway| PyGateway::new(gateway, greenlets())).collect())
     }
 
     /// Ends all workers, and returns the ids of the gateways that are gone.
     #[pyo3(signature = (timeout=None))]
     fn terminate(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Vec<String>> {
-        let result = waiting(py, timeout, |wait| self.group.terminate_with(wait, timeout.is_some()))?;
+        let (group, greenlets) = (self.group.clone(), self.greenlets(py));
+        let hub = greenlets.as_ref().map(|greenlets| &greenlets.hub);
+        let sweep = timeout.is_some();
+        let result = working(py, hub, timeout, move |wait| group.terminate_with(wait, sweep))?;
         match result {
             Ok(ended) => Ok(ended.into_iter().map(|(gateway, _)| gateway.id().to_owned()).collect()),
             Err(WaitError::Interrupted) => Err(errors::interrupted(py)),

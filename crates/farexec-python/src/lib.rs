@@ -9,6 +9,7 @@ mod decode;
 mod encode;
 mod errors;
 mod gateway;
+mod green;
 mod group;
 mod queue;
 mod rsync;
@@ -24,6 +25,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<gateway::PyGateway>()?;
     module.add_class::<group::PyGroup>()?;
     module.add_class::<queue::PyReceiveQueue>()?;
+    module.add_class::<green::PyCalls>()?;
     module.add_function(wrap_pyfunction!(serialize::dumps, module)?)?;
     module.add_function(wrap_pyfunction!(serialize::loads, module)?)?;
     module.add_function(wrap_pyfunction!(group::parse_spec, module)?)?;

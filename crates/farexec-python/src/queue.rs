@@ -61,10 +61,11 @@ impl PyReceiveQueue {
         if timeout.is_some_and(|timeout| timeout < 0.0) {
             return Err(pyo3::exceptions::PyValueError::new_err("'timeout' must be a non-negative number"));
         }
-        match waiting(py, timeout, |wait| self.queue.get(wait))? {
+        let hub = self.channels.first().and_then(|channel| channel.get().home.hub());
+        match waiting(py, hub, timeout, |wait| self.queue.get(wait))? {
             Ok(event) => self.pair(py, event),
             Err(farexec::WaitError::Timeout) => Err(empty(py)),
-            Err(farexec::WaitError::Interrupted) => Err(errors::interrupted(py)),
+            Err(_) => Err(errors::interrupted(py)),
         }
     }
 

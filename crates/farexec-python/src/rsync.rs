@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use crate::channel::Home;
 use crate::errors;
 use crate::gateway::PyGateway;
-use crate::waiting::waiting;
+use crate::waiting::working;
 
 /// A target: gateway, its face, destination, whether to delete.
 type Target = (Py<PyGateway>, Py<PyAny>, PathBuf, bool);
@@ -26,15 +26,19 @@ pub(crate) fn rsync(
 ) -> PyResult<()> {
     let mut rsync = Rsync::new(&source);
     let mut homes = Vec::new();
+    let hub = targets.first().and_then(|(gateway, ..)| gateway.get().hub()).map(|hub| hub.clone_ref(py));
     for (gateway, face, destination, delete) in targets {
         let gateway = gateway.get();
-        let (there, home) = (&gateway.gateway, gateway.home(face));
+        let (there, home) = (&gateway.gateway, gateway.home(py, face));
         rsync = if delete { rsync.mirror_to(there, destination) } else { rsync.to(there, destination) };
         homes.push(home);
     }
     let mut observer = PyObserver { wants, told, homes, raised: None };
-    let result = waiting(py, None, |wait| rsync.send_with(&mut observer, wait))?;
-    match (result, observer.raised) {
+    let (result, raised) = working(py, hub.as_ref(), None, move |wait| {
+        let result = rsync.send_with(&mut observer, wait);
+        (result, observer.raised)
+    })?;
+    match (result, raised) {
         (_, Some(error)) => Err(error),
         (Ok(_), None) => Ok(()),
         (Err(error), None) => Err(exception(py, error)),

@@ -7,6 +7,8 @@ use farexec::Wait;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::green::{self, Hub, Poll};
+
 thread_local! {
     /// What a signal handler raised while this thread waited.
     static INTERRUPTION: RefCell<Option<PyErr>> = const { RefCell::new(None) };
@@ -20,8 +22,33 @@ pub(crate) fn take_interruption() -> Option<PyErr> {
 }
 
 /// Calls `operation` without the interpreter's lock, with a wait of that many seconds (`None`: for ever) that ends when a signal
-/// handler raises.
-pub(crate) fn waiting<T: Send>(
+/// handler raises. With a hub, other greenlets run while it is not ready.
+pub(crate) fn waiting<T: Poll + Send>(
+    py: Python<'_>,
+    hub: Option<&Hub>,
+    seconds: Option<f64>,
+    operation: impl FnMut(&Wait<'_>) -> T + Send,
+) -> PyResult<T> {
+    match hub {
+        None => blocking(py, seconds, operation),
+        Some(hub) => green::polling(py, hub, seconds, operation),
+    }
+}
+
+/// As [`waiting`], for what cannot be asked whether it is ready: with a hub, it runs in a thread of its own.
+pub(crate) fn working<T: Send + 'static>(
+    py: Python<'_>,
+    hub: Option<&Hub>,
+    seconds: Option<f64>,
+    operation: impl FnOnce(&Wait<'_>) -> T + Send + 'static,
+) -> PyResult<T> {
+    match hub {
+        None => blocking(py, seconds, operation),
+        Some(hub) => green::apart(py, hub, seconds, operation),
+    }
+}
+
+fn blocking<T: Send>(
     py: Python<'_>,
     seconds: Option<f64>,
     operation: impl FnOnce(&Wait<'_>) -> T + Send,

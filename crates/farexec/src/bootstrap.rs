@@ -11,6 +11,8 @@ use farexec_proto::{ChannelId, Encoding};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
+use crate::spec::ExecModel;
+
 /// The argument of `python -c`: reads stage 1 from its input and executes it. One line, no single quote, nothing a shell expands.
 pub const STAGE_0: &str = concat!(
     r#"exec("import os,zlib\ndef r(n,b=b\"\"):\n while len(b)<n:\n  c=os.read(0,n-len(b))\n"#,
@@ -20,6 +22,9 @@ pub const STAGE_0: &str = concat!(
 
 /// The zero-install worker.
 const WORKER: &str = include_str!("worker.py");
+
+/// What the models gevent and eventlet add to it.
+const GREENLETS: [&str; 2] = [include_str!("hubs.py"), include_str!("greenlets.py")];
 
 /// What makes the worker's text run.
 const ENTRY: &str = "\nmain()\n";
@@ -37,6 +42,11 @@ pub(crate) fn opening(start: &Start) -> Result<Vec<u8>, EncodeError> {
         // START is as long as the spec it comes from.
         Err(Failure::TooLong) | Ok(()) => Ok(opening),
     }
+}
+
+/// What the worker is extended by for an execution model, if it is.
+pub(crate) fn extension(model: ExecModel) -> Option<String> {
+    matches!(model, ExecModel::Gevent | ExecModel::Eventlet).then(|| GREENLETS.concat())
 }
 
 enum Failure {

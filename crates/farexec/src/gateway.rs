@@ -100,7 +100,7 @@ impl Gateway {
             Err(WaitError::Timeout) => {
                 Err(StartError::Timeout { command: command(), timeout: START_TIMEOUT, chatter: chatter() })
             }
-            Err(WaitError::Interrupted) => Err(StartError::Interrupted),
+            Err(WaitError::Interrupted | WaitError::Pending) => Err(StartError::Interrupted),
         };
         self.kill();
         result

@@ -92,6 +92,7 @@ impl Group {
     /// # Errors
     /// [`StartError`]
     pub fn start(&self, specs: Vec<Spec>, wait: &Wait<'_>) -> Result<Vec<Gateway>, StartError> {
+        let wait = &wait.blocking();
         let execmodel = self.execmodel();
         let began = Instant::now();
         let ids = self.reserve_ids(&specs)?;
@@ -221,7 +222,7 @@ impl Group {
         wait: &Wait<'_>,
         sweep: bool,
     ) -> Result<Vec<(Gateway, Termination)>, WaitError> {
-        let ended = end(self.gateways(), wait, sweep)?;
+        let ended = end(self.gateways(), &wait.blocking(), sweep)?;
         for (gateway, _) in &ended {
             self.remove(gateway);
         }
@@ -268,7 +269,7 @@ fn end_together(
         match gateway.wait(wait) {
             Ok(_) => {}
             Err(WaitError::Timeout) => gateway.begin_kill(),
-            Err(WaitError::Interrupted) => return Err(WaitError::Interrupted),
+            Err(error @ (WaitError::Interrupted | WaitError::Pending)) => return Err(error),
         }
     }
     // All that are to be killed are dying at the same time by now.

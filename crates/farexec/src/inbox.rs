@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 use std::thread::Thread;
 
 use farexec_proto::encoding::StringCoercion;
@@ -43,6 +44,8 @@ pub(crate) struct State {
     pub(crate) handle: Weak<Handle>,
     /// Threads that wait for this channel while another reads.
     pub(crate) parked: Vec<Thread>,
+    /// Of those who will look again when something has come.
+    pub(crate) wakers: Wakers,
 }
 
 /// Who takes the items.
@@ -76,6 +79,7 @@ impl Inbox {
             sink: Sink::Receive,
             handle: Weak::new(),
             parked: Vec::new(),
+            wakers: Wakers::default(),
         };
         let py2str_as_py3str = AtomicBool::new(coercion.py2str_as_py3str);
         Self { id, py2str_as_py3str, consumers, state: Mutex::new(state) }
@@ -193,9 +197,26 @@ impl State {
         }
     }
 
-    fn wake(&self) {
+    fn wake(&mut self) {
         for thread in &self.parked {
             thread.unpark();
         }
+        self.wakers.wake();
+    }
+}
+
+/// Wakers, each of which is woken once.
+#[derive(Debug, Default)]
+pub(crate) struct Wakers(Vec<Waker>);
+
+impl Wakers {
+    pub(crate) fn add(&mut self, waker: &Waker) {
+        if !self.0.iter().any(|known| known.will_wake(waker)) {
+            self.0.push(waker.clone());
+        }
+    }
+
+    pub(crate) fn wake(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
     }
 }

@@ -34,7 +34,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::end::{Cause, ChannelEnd, EndReason, RemoteError};
 use crate::error::ExecError;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Wakers};
 use crate::limits::{EXIT_AFTER_EOF, READ_CHUNK, READS_PER_TURN};
 use crate::outbox::{Broken, Outbox};
 use crate::reactor::{Reactor, Source, Standby};
@@ -59,6 +59,8 @@ pub(crate) struct Link {
     unclaimed: Mutex<HashMap<ChannelId, Arc<Inbox>>>,
     /// Threads that wait for something on this gateway while another reads.
     waiters: Mutex<Vec<Thread>>,
+    /// Of those who will look again when something has happened that belongs to no channel.
+    wakers: Mutex<Wakers>,
     /// Gets the thread that reads out of its wait.
     reader: Mutex<Option<Arc<Waker>>>,
     watch: Watch,
@@ -134,6 +136,7 @@ impl Link {
             answers: Mutex::default(),
             unclaimed: Mutex::default(),
             waiters: Mutex::default(),
+            wakers: Mutex::default(),
             reader: Mutex::default(),
             watch: Watch::default(),
             reads: AtomicU64::new(0),
@@ -233,8 +236,8 @@ impl Link {
 
     // ---- waiting and reading ----
 
-    /// Waits until `ready` finds something, reading meanwhile if nobody else does. `parked` is where those who make it ready look for threads to
-    /// wake, besides the link's own waiters.
+    /// Waits until `ready` finds something, reading meanwhile if nobody else does. In `inbox` those who make it ready look for threads to
+    /// wake, besides the link's own waiters. A wait that only polls never reads: the reactor does.
     pub(crate) fn wait<T>(
         self: &Arc<Self>,
         inbox: Option<&Inbox>,
@@ -243,6 +246,13 @@ impl Link {
     ) -> Result<T, WaitError> {
         if let Some(found) = ready() {
             return Ok(found);
+        }
+        if let Some(waker) = wait.waker() {
+            match inbox {
+                Some(inbox) => inbox.state().wakers.add(waker),
+                None => self.wakers.lock().add(waker),
+            }
+            return ready().ok_or(WaitError::Pending);
         }
         if let Some(found) = self.read_until(wait, &mut ready)? {
             return Ok(found);
@@ -466,6 +476,7 @@ impl Link {
         for thread in &*self.waiters.lock() {
             thread.unpark();
         }
+        self.wakers.lock().wake();
     }
 
     /// Makes every thread that waits here look again: something changed that did not arrive from the far end.
@@ -548,7 +559,7 @@ impl Link {
         let sent = self.send(&request);
         drop(answers);
         sent?;
-        let found = self.wait(None, wait, || {
+        let found = self.wait(None, &wait.blocking(), || {
             let answers = self.answers.lock();
             if answers.status_replies > number {
                 // Kept until the next one is asked for: others may wait for the same, or have given up waiting for theirs.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::channel::Channel;
 use crate::end::ChannelEnd;
-use crate::inbox::{Delivery, Sink};
+use crate::inbox::{Delivery, Sink, Wakers};
 use crate::payload::Payload;
 use crate::wait::{Wait, WaitError};
 
@@ -51,6 +51,7 @@ struct State {
     deliveries: VecDeque<(usize, Delivery)>,
     ended: usize,
     parked: Vec<Thread>,
+    wakers: Wakers,
 }
 
 /// The end of a queue that a channel feeds.
@@ -74,10 +75,12 @@ impl Feed {
             state.ended += 1;
             if !self.ends {
                 state.parked.iter().for_each(Thread::unpark);
+                state.wakers.wake();
                 return;
             }
         }
         state.deliveries.push_back((self.index, delivery));
+        state.wakers.wake();
         if let Some(thread) = state.parked.first() {
             thread.unpark();
         }
@@ -180,6 +183,10 @@ impl ReceiveQueue {
                 Some(_) => Ok(()),
                 None => wait.check(),
             };
+            if let (None, Some(waker)) = (&found, wait.waker()) {
+                state.wakers.add(waker);
+                return Err(WaitError::Pending);
+            }
             if found.is_some() || verdict.is_err() {
                 if registered {
                     state.parked.retain(|thread| thread.id() != me.id());

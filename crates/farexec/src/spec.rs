@@ -77,6 +77,10 @@ pub enum ExecModel {
     Thread,
     /// One execution at a time, in the main thread; a second one at once is refused with an error.
     MainThreadOnly,
+    /// Each execution is a greenlet of [gevent](https://www.gevent.org)'s, which has to be installed there.
+    Gevent,
+    /// Each execution is a greenlet of [eventlet](https://eventlet.readthedocs.io)'s, which has to be installed there.
+    Eventlet,
 }
 
 impl ExecModel {
@@ -86,6 +90,8 @@ impl ExecModel {
         match self {
             Self::Thread => "thread",
             Self::MainThreadOnly => "main_thread_only",
+            Self::Gevent => "gevent",
+            Self::Eventlet => "eventlet",
         }
     }
 }
@@ -97,7 +103,11 @@ impl FromStr for ExecModel {
         match name {
             "thread" => Ok(Self::Thread),
             "main_thread_only" => Ok(Self::MainThreadOnly),
-            _ => Err("is no execution model: take `thread` or `main_thread_only`".into()),
+            "gevent" => Ok(Self::Gevent),
+            "eventlet" => Ok(Self::Eventlet),
+            _ => {
+                Err("is no execution model: take `thread`, `main_thread_only`, `gevent` or `eventlet`".into())
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How long a caller is willing to wait, and what may call it away.
 
 use std::fmt;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::limits::INTERRUPT_CHECK;
@@ -19,6 +20,7 @@ use crate::limits::INTERRUPT_CHECK;
 pub struct Wait<'a> {
     deadline: Option<Instant>,
     interrupted: Option<&'a (dyn Fn() -> bool + Sync)>,
+    waker: Option<&'a Waker>,
 }
 
 /// Why a wait ended without what it waited for.
@@ -30,6 +32,9 @@ pub enum WaitError {
     /// The caller was called away.
     #[error("interrupted")]
     Interrupted,
+    /// Not yet: the waker will be woken when it is worth another try.
+    #[error("not yet")]
+    Pending,
 }
 
 impl<'a> Wait<'a> {
@@ -43,7 +48,18 @@ impl<'a> Wait<'a> {
     #[must_use]
     pub fn at_most(duration: Duration) -> Self {
         // What is too far away to be told is as good as for ever.
-        Self { deadline: Instant::now().checked_add(duration), interrupted: None }
+        Self { deadline: Instant::now().checked_add(duration), ..Self::default() }
+    }
+
+    /// Not at all: what would wait gives up with [`WaitError::Pending`], and `waker` is woken, once, when it is worth another try. It
+    /// may be woken too often, never too rarely.
+    ///
+    /// For receiving from channels and queues, waiting for the end of a channel or a gateway, and for what else waits for nothing but the
+    /// far end's doing. What has to be done in several steps (starting, terminating, sending trees, asking for a status) cannot be polled,
+    /// and waits like [`forever`](Self::forever).
+    #[must_use]
+    pub fn polling(waker: &'a Waker) -> Self {
+        Self { waker: Some(waker), ..Self::default() }
     }
 
     /// For as long as `interrupted` says no. It is asked whenever a signal came, and several times a second.
@@ -55,6 +71,16 @@ impl<'a> Wait<'a> {
     /// The same, but no longer than until `deadline`.
     pub(crate) fn until(self, deadline: Instant) -> Self {
         Self { deadline: Some(self.deadline.map_or(deadline, |known| known.min(deadline))), ..self }
+    }
+
+    /// The same, but really waiting.
+    pub(crate) fn blocking(self) -> Self {
+        Self { waker: None, ..self }
+    }
+
+    /// The waker of a wait that does not wait.
+    pub(crate) fn waker(&self) -> Option<&'a Waker> {
+        self.waker
     }
 
     /// The longest nap until something has to be looked at; `None`: no limit.

@@ -321,3 +321,71 @@ fn a_channel_closed_before_it_was_taken_keeps_its_items() {
     assert_eq!((inner.receive::<i32>().unwrap(), inner.receive::<i32>().unwrap()), (7, 8));
     assert!(matches!(inner.receive::<i32>(), Err(farexec::ReceiveError::End(_))));
 }
+
+/// Wakers that count, as an executor without a runtime would have them.
+#[derive(Default)]
+struct Counter(std::sync::atomic::AtomicUsize, Mutex<Option<std::thread::Thread>>);
+
+impl std::task::Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        if let Some(thread) = &*self.1.lock().unwrap() {
+            thread.unpark();
+        }
+    }
+}
+
+/// Asks until it is ready, waiting for nothing but the waker in between. Returns how often it asked, too.
+fn poll<T, E>(
+    mut operation: impl FnMut(&Wait<'_>) -> Result<T, E>,
+    is_pending: impl Fn(&E) -> bool,
+) -> (Result<T, E>, usize) {
+    let counter = Arc::new(Counter::default());
+    *counter.1.lock().unwrap() = Some(std::thread::current());
+    let waker = std::task::Waker::from(Arc::clone(&counter));
+    for asked in 1.. {
+        let result = operation(&Wait::polling(&waker));
+        if !result.as_ref().is_err_and(&is_pending) {
+            return (result, asked);
+        }
+        let began = Instant::now();
+        while counter.0.swap(0, std::sync::atomic::Ordering::SeqCst) == 0 {
+            std::thread::park_timeout(Duration::from_secs(20));
+            assert!(began.elapsed() < Duration::from_secs(20), "nobody woke the waker");
+        }
+    }
+    unreachable!("it asks for ever")
+}
+
+#[test]
+fn what_would_wait_can_be_polled() {
+    let (group, gateway) = gateway();
+    let is_pending = |error: &ReceiveError| matches!(error, ReceiveError::Wait(WaitError::Pending));
+    let channel = gateway
+        .remote_exec(
+            "import time\nfor i in range(50): time.sleep(0.002); channel.send(i)\ntime.sleep(0.05)\n1 / 0",
+        )
+        .unwrap();
+    for number in 0..50 {
+        let (payload, asked) = poll(|wait| channel.receive_payload(wait), is_pending);
+        assert_eq!(payload.unwrap().decode::<i64>().unwrap(), number);
+        assert!(asked <= 4, "asked {asked} times");
+    }
+    let (closed, asked) = poll(|wait| channel.wait_close(wait), is_pending);
+    assert!(matches!(closed, Err(ReceiveError::Remote(_))) && asked <= 4);
+
+    let queue = MultiChannel::new(vec![
+        gateway.remote_exec("import time; time.sleep(0.05); channel.send(1)").unwrap(),
+    ])
+    .receive_queue()
+    .unwrap();
+    let (event, _) = poll(|wait| queue.get(wait), |&error| error == WaitError::Pending);
+    assert!(matches!(event.unwrap().item, Item::Data(_)));
+    let (event, _) = poll(|wait| queue.next_event(wait), |&error| error == WaitError::Pending);
+    assert!(matches!(event.unwrap().unwrap().item, Item::End(ChannelEnd::Closed)));
+
+    let _busy = gateway.remote_exec("import os, time; time.sleep(0.05); os._exit(3)").unwrap();
+    let (end, _) = poll(|wait| gateway.wait(wait), |&error| error == WaitError::Pending);
+    assert!(end.unwrap().to_string().contains("status 3"));
+    group.terminate(Duration::from_secs(1)).unwrap();
+}

@@ -215,6 +215,7 @@ impl Rsync {
     /// # Errors
     /// [`RsyncError`]
     pub fn send_with(&self, observer: &mut dyn Observer, wait: &Wait<'_>) -> Result<RsyncReport, RsyncError> {
+        let wait = &wait.blocking();
         if self.targets.is_empty() {
             return Err(RsyncError::NoTargets);
         }

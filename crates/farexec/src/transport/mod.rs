@@ -151,6 +151,7 @@ fn far_start(order: &Order<'_>) -> Start {
         protocol: PROTOCOL_VERSION,
         id: id.into(),
         execmodel: execmodel.name().into(),
+        extension: bootstrap::extension(execmodel),
         stdout_null: spec.stdout == Output::Null,
         chdir: spec.chdir.clone(),
         nice: spec.nice,

@@ -125,7 +125,7 @@ impl Masters {
             }
             match wait.check() {
                 Ok(()) => std::thread::sleep(LOOK),
-                Err(WaitError::Interrupted) => return Err(StartError::Interrupted),
+                Err(WaitError::Interrupted | WaitError::Pending) => return Err(StartError::Interrupted),
                 Err(WaitError::Timeout) => {
                     let chatter = master.supervisor.last_words().join("\n");
                     let command = master.shown.clone();
