@@ -75,3 +75,66 @@ def test_an_unused_import_starts_nothing_and_ends_at_once():
     program = "import farexec, threading, os; assert threading.active_count() == 1; print(len(os.listdir('/proc/self/task')))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
     assert (result.stdout, result.stderr, result.returncode) == ("1\n", "", 0)
+
+
+TIDYING = """
+import farexec, sys, time
+group = farexec.Group(["popen//grace=8"])
+group[0].remote_exec(
+    '''
+    import atexit, time
+    def tidy():
+        time.sleep(2)
+        open(path, "w").write("tidy")
+    atexit.register(tidy)
+    '''.replace("path", repr(sys.argv[1]))
+).waitclose()
+"""
+
+
+@pytest.mark.parametrize("end", ["", "group.terminate()", "del group", "raise SystemExit(0)"])
+def test_a_worker_with_grace_is_not_killed_while_it_tidies_up(tmp_path, end):
+    """Workers were killed while their exit handlers ran, and what they were to save (coverage, above all) was lost."""
+    file = tmp_path / "file"
+    result = subprocess.run([sys.executable, "-c", TIDYING + end, str(file)], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert file.read_text() == "tidy"
+
+
+def test_a_worker_that_is_killed_while_it_ends_is_reported():
+    program = """
+import farexec
+group = farexec.Group(["popen//id=tidy"])
+group[0].remote_exec("import atexit, time; atexit.register(time.sleep, 600)").waitclose()
+group.terminate(timeout=0.5)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0
+    assert "worker tidy (pid" in result.stderr and "did not end in time and was killed (it had 0.5 seconds" in result.stderr
+
+
+@pytest.mark.parametrize("model", ["thread", "main_thread_only", "gevent", "eventlet"])
+def test_what_runs_is_interrupted_after_its_grace(tmp_path, model):
+    program = """
+import farexec, sys, time
+group = farexec.Group([f"popen//grace=0.3//execmodel={sys.argv[2]}"])
+channel = group[0].remote_exec(
+    '''
+    try:
+        channel.send(1)
+        channel.gateway.execmodel.sleep(600)
+    except KeyboardInterrupt:
+        open(path, "w").write("interrupted")
+    '''.replace("path", repr(sys.argv[1]))
+)
+channel.receive()
+began = time.monotonic()
+group.terminate(timeout=20)
+assert 0.3 <= time.monotonic() - began < 10
+"""
+    file = tmp_path / "file"
+    result = subprocess.run([sys.executable, "-c", program, str(file), model], capture_output=True, text=True, timeout=60)
+    # eventlet warns of its own end.
+    said = "" if model == "eventlet" else result.stderr
+    assert (result.returncode, said) == (0, ""), result.stderr
+    assert file.read_text() == "interrupted"

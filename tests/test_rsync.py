@@ -247,7 +247,7 @@ for folder in (source, there):
 def test_what_may_not_be_read_or_written(tmp_path):
     """What cannot be read is told and stays at the far end as it was, even when the target is mirrored."""
     tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:2]:
+    for parent in tmp_path.parents[:3]:
         parent.chmod(parent.stat().st_mode | 0o055)
     # The worker's interpreter must be one that everybody may run.
     command = [sys.executable, "-c", UNPRIVILEGED, tmp_path, servers.SYSTEM_PYTHON]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 NO_ENDMARKER: Any = _native.NO_ENDMARKER
 """What stands for no endmarker, so that any object can be one."""
 
-_EXIT_TIMEOUT = 1.0  # seconds that workers have to end when the program does
+_log = logging.getLogger("farexec")
 
 
 def _print_line(gateway: str, stream: str, line: str) -> None:
@@ -46,7 +47,8 @@ class Group:
     :param execmodel: How workers execute, unless their spec says otherwise, and how this side waits: ``thread``, ``main_thread_only``,
         ``gevent`` or ``eventlet``.
 
-    As a context manager it terminates its gateways at the end, with a timeout of a second.
+    As a context manager it terminates its gateways at the end, with a timeout of a second, or of the longest ``grace=`` of their specs; and
+    so it does when the program ends.
     """
 
     defaultspec = "popen"
@@ -125,6 +127,8 @@ class Group:
         natives = self._native.start([spec._current() for spec in specs], default_python())
         made = [Gateway(native, spec, self) for native, spec in zip(natives, specs, strict=True)]
         self._gateways.extend(made)
+        for gateway in made:
+            _log.debug("gateway %s has started: %s, pid %s", gateway.id, gateway.spec, gateway.pid)
         return made
 
     def allocate_id(self, spec: XSpec) -> None:
@@ -146,8 +150,19 @@ class Group:
 
         :param timeout: Seconds after which workers that go on are killed. Then whatever a worker started ends with it. None: wait as
             long as it takes, and kill nothing.
+
+        What had to be killed is reported as a warning of the :mod:`logging` logger ``farexec``; as information only, if it was the end of
+        the program or of a ``with`` that ended the group.
         """
-        gone = set(self._native.terminate(timeout))
+        self._terminate(timeout, logging.WARNING)
+
+    def _terminate(self, timeout: float | None, level: int) -> None:
+        gone = dict(self._native.terminate(timeout))
+        for name, reason in gone.items():
+            if reason is None:
+                _log.debug("gateway %s has ended", name)
+            else:
+                _log.log(level, "%s (it had %s seconds: see timeout= of terminate(), and grace= of specs)", reason, timeout)
         self._gateways = [gateway for gateway in self._gateways if gateway.id not in gone]
 
     def _unregister(self, gateway: Gateway) -> None:
@@ -155,7 +170,7 @@ class Group:
         self._gateways = [member for member in self._gateways if member is not gateway]
 
     def _cleanup_atexit(self) -> None:
-        self.terminate(_EXIT_TIMEOUT)
+        self._terminate(self._native.exit_timeout, logging.INFO)
 
     def __getitem__(self, key: int | str | Gateway) -> Gateway:
         if isinstance(key, int):
@@ -181,7 +196,7 @@ class Group:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.terminate(_EXIT_TIMEOUT)
+        self._terminate(self._native.exit_timeout, logging.INFO)
 
 
 class MultiChannel:

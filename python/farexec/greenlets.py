@@ -7,6 +7,9 @@ compute. What that thread has for the greenlets it puts into a list, and a pipe 
 """
 
 
+LET_GO = 0.2  # seconds after which a greenlet that lets no other run is interrupted by a signal
+
+
 def green_gateway(model):
     """Returns what makes the gateway of this model."""
     hub = hub_of(model)  # noqa: F821  of hubs.py
@@ -50,6 +53,7 @@ class GreenGateway(Gateway):  # noqa: F821  of worker.py, like all capitals and 
         os.close(ear)  # noqa: F821
         os.close(mouth)  # noqa: F821
         self._greenlets = {}  # by the numbers of their executions
+        self._interrupted = False
         Gateway.__init__(self, incoming, outgoing, start)  # noqa: F821
         self.execmodel = GreenModel(self.execmodel.backend, hub)
         self._main_busy = True  # nothing is handed to the main greenlet
@@ -80,9 +84,8 @@ class GreenGateway(Gateway):  # noqa: F821  of worker.py, like all capitals and 
                 while self._soon:
                     function, arguments = self._soon.popleft()
                     function(*arguments)
-            except KeyboardInterrupt:  # the grace of what runs is over
-                for greenlet in list(self._greenlets.values()):
-                    self.hub.interrupt(greenlet)
+            except KeyboardInterrupt:  # it was meant for what runs
+                self._interrupt_greenlets()
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # noqa: F821
         except KeyboardInterrupt:
@@ -109,6 +112,17 @@ class GreenGateway(Gateway):  # noqa: F821  of worker.py, like all capitals and 
             while not self._ended:
                 self._read_some()
         self._watch_end()
+
+    def _interrupt(self):
+        self.call_soon(self._interrupt_greenlets)
+        sleep(LET_GO)  # noqa: F821
+        if not self._interrupted:
+            Gateway._interrupt(self)  # noqa: F821
+
+    def _interrupt_greenlets(self):
+        self._interrupted = True
+        for greenlet in list(self._greenlets.values()):
+            self.hub.interrupt(greenlet)
 
     def _in_main_thread(self):
         return get_ident() == self._main_thread  # noqa: F821

@@ -35,7 +35,7 @@ class Gevent(object):
         return self._gevent.lock.Semaphore(0)
 
     def interrupt(self, greenlet):
-        self._gevent.kill(greenlet, KeyboardInterrupt, block=False)
+        greenlet.kill(KeyboardInterrupt, block=False)
 
     def wait_readable(self, descriptor, timeout=None, background=False):
         """Lets other greenlets run until there is something to read; returns whether there is. In the background: keeps no loop running."""
@@ -56,14 +56,10 @@ class Eventlet(object):
     """What eventlet has."""
 
     def __init__(self):
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            import eventlet
-            import eventlet.green.threading
-            import eventlet.hubs
-            import eventlet.semaphore
+        import eventlet
+        import eventlet.green.threading
+        import eventlet.hubs
+        import eventlet.semaphore
 
         self._eventlet = eventlet
         self.Lock = eventlet.semaphore.Semaphore

@@ -1068,13 +1068,16 @@ class Gateway(object):
         """Interrupts what does not end by itself, and then exits, whatever still runs: threads and exit handlers of user code."""
         sleep(GRACE_CUT_OFF if self._cut_off else self._grace)
         if self._main_busy:
-            if hasattr(signal, "pthread_kill"):
-                signal.pthread_kill(self._main_thread, signal.SIGINT)
-            else:
-                os.kill(os.getpid(), signal.SIGINT)
+            self._interrupt()
         sleep(LAST_GRACE_CUT_OFF if self._cut_off else LAST_GRACE)
         self._kill_group()
         os._exit(1)
+
+    def _interrupt(self):
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(self._main_thread, signal.SIGINT)
+        else:
+            os.kill(os.getpid(), signal.SIGINT)
 
     def _kill_group(self):
         if self._group and self._cut_off and os.getpid() == self._pid == os.getpgrp():

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
-use farexec::{ExecModel, Group, OutputLine, Spec, Transport, WaitError};
+use farexec::{ExecModel, Gateway, Group, OutputLine, Spec, Termination, Transport, WaitError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -82,15 +82,21 @@ impl PyGroup {
         Ok(started.map(|gateway| PyGateway::new(gateway, greenlets())).collect())
     }
 
-    /// Ends all workers, and returns the ids of the gateways that are gone.
+    /// Seconds that workers have to end when nobody says how many.
+    #[getter]
+    fn exit_timeout(&self) -> f64 {
+        self.group.exit_timeout().as_secs_f64()
+    }
+
+    /// Ends all workers. Returns the ids of the gateways that are gone, with why if they did not end by themselves.
     #[pyo3(signature = (timeout=None))]
-    fn terminate(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Vec<String>> {
+    fn terminate(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Vec<(String, Option<String>)>> {
         let (group, greenlets) = (self.group.clone(), self.greenlets(py));
         let hub = greenlets.as_ref().map(|greenlets| &greenlets.hub);
         let sweep = timeout.is_some();
         let result = working(py, hub, timeout, move |wait| group.terminate_with(wait, sweep))?;
         match result {
-            Ok(ended) => Ok(ended.into_iter().map(|(gateway, _)| gateway.id().to_owned()).collect()),
+            Ok(ended) => Ok(ended.iter().map(|(gateway, how)| (gateway.id().into(), why(gateway, *how))).collect()),
             Err(WaitError::Interrupted) => Err(errors::interrupted(py)),
             Err(error) => Err(errors::wait(py, error, || "the workers go on".into())),
         }
@@ -108,6 +114,15 @@ impl OutputFunction {
                 error.write_unraisable(py, Some(self.0.bind(py)));
             }
         });
+    }
+}
+
+/// Why a gateway did not end by itself, unless it did.
+fn why(gateway: &Gateway, how: Termination) -> Option<String> {
+    match how {
+        Termination::Ended => None,
+        Termination::Killed => gateway.end_reason().map(ToString::to_string),
+        Termination::Stuck => Some(format!("worker {} could not be killed", gateway.id())),
     }
 }
 

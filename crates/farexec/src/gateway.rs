@@ -255,7 +255,7 @@ impl Gateway {
     /// Asks the worker to end, and returns at once.
     pub fn exit(&self) {
         if self.is_ours() {
-            self.0.link.ask_to_end(Terminate::default(), false);
+            self.0.link.ask_to_end(self.farewell(), false);
         }
     }
 
@@ -279,6 +279,13 @@ impl Gateway {
         }
     }
 
+    fn farewell(&self) -> Terminate {
+        match self.0.spec.grace {
+            Some(grace) => Terminate { grace: grace.as_secs_f64() },
+            None => Terminate::default(),
+        }
+    }
+
     fn is_ours(&self) -> bool {
         self.0.process == sys::process_id()
     }
@@ -286,7 +293,7 @@ impl Gateway {
     /// First half of ending it: asks. `has_deadline`: what the worker started ends with it.
     pub(crate) fn begin_termination(&self, has_deadline: bool) {
         if self.is_ours() && self.is_alive() {
-            self.0.link.ask_to_end(Terminate::default(), has_deadline);
+            self.0.link.ask_to_end(self.farewell(), has_deadline);
         }
     }
 

@@ -201,6 +201,13 @@ impl Group {
         Ok(MultiChannel::new(channels?))
     }
 
+    /// How long workers have to end when nobody says how long: when the group is dropped, or the program ends. A second, or the longest
+    /// `grace=` of a member's spec.
+    #[must_use]
+    pub fn exit_timeout(&self) -> Duration {
+        longest_grace(&self.0.members.lock().gateways)
+    }
+
     /// Ends all gateways and empties the group: asks the workers to end, waits for all of them until one deadline, then kills
     /// those that are left together with what they started. Returns what came of each.
     ///
@@ -232,6 +239,10 @@ impl Group {
         self.0.outputs.settle();
         Ok(ended)
     }
+}
+
+fn longest_grace(gateways: &[Gateway]) -> Duration {
+    gateways.iter().filter_map(|gateway| gateway.spec().grace).fold(DROP_TIMEOUT, Duration::max)
 }
 
 /// Ends gateways, relays after what they carry, all until one deadline.
@@ -296,7 +307,8 @@ impl Members {
 impl Drop for Inner {
     fn drop(&mut self) {
         let gateways = std::mem::take(&mut self.members.get_mut().gateways);
-        if let Err(error) = end(gateways, &Wait::at_most(DROP_TIMEOUT), true) {
+        let timeout = longest_grace(&gateways);
+        if let Err(error) = end(gateways, &Wait::at_most(timeout), true) {
             tracing::warn!(%error, "workers of a dropped group may go on");
         }
     }

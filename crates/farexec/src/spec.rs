@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Where and how a worker starts.
 ///
@@ -30,6 +31,8 @@ pub struct Spec {
     pub chdir: Option<String>,
     /// Added to the niceness of the worker's process.
     pub nice: Option<i32>,
+    /// How long running executions have to end once the worker was asked to, before they are interrupted; five seconds if missing.
+    pub grace: Option<Duration>,
     /// Environment variables for the worker's process.
     pub env: Vec<(String, String)>,
     /// How the worker executes; the group's choice if missing.
@@ -192,13 +195,14 @@ const TRANSPORTS: [&str; 10] =
     ["popen", "ssh", "vagrant_ssh", "socket", "command", "podman", "docker", "kubectl", "srun", "uv"];
 
 /// Every other key a spec can have.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "via",
     "id",
     "python",
     "execmodel",
     "chdir",
     "nice",
+    "grace",
     "dont_write_bytecode",
     "ssh_config",
     "installvia",
@@ -285,6 +289,10 @@ impl Spec {
                 self.python = Some(text.into());
             }
             "chdir" => self.chdir = Some(needed()?),
+            "grace" => {
+                let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                self.grace = Some(seconds.ok_or_else(|| bad("is no number of seconds"))?);
+            }
             "nice" => self.nice = Some(text.parse().map_err(|_| bad("is no whole number"))?),
             "execmodel" => self.execmodel = Some(text.parse().map_err(|reason: String| bad(&reason))?),
             "dont_write_bytecode" => self.dont_write_bytecode = value != Some("0"),
