@@ -1,6 +1,7 @@
 """Gateways and groups as Python sees them: starting, executing, explaining, ending."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -253,6 +254,41 @@ def test_a_function_that_fails_with_a_line_stops_nothing(group):
 def test_an_unknown_way_for_output_is_refused(group):
     with pytest.raises(ValueError, match="`inherit`, `null` or `forward`"):
         group.makegateway("popen//stdout=elsewhere")
+
+
+TRACED = """
+import farexec
+with farexec.Group(["popen//id=traced"]) as group:
+    channel = group[0].remote_exec("channel.send(channel.receive() + [None])")
+    channel.send(["a", 1])
+    channel.receive()
+    channel.waitclose()
+"""
+
+
+@pytest.mark.parametrize("level", ["1", "2"])
+def test_messages_can_be_traced(tmp_path, level):
+    environment = {**os.environ, "FAREXEC_DEBUG": level, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", TRACED]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert result.returncode == 0
+    if level == "2":
+        trace = result.stderr
+        assert list(tmp_path.iterdir()) == []
+    else:
+        (file,) = tmp_path.iterdir()
+        assert file.name.startswith("farexec-debug-") and result.stderr == ""
+        trace = file.read_text()
+    lines = [re.sub(r"^ *[0-9.]+ |pid [0-9]+| [0-9]+ bytes", "", line) for line in trace.splitlines()]
+    assert lines[0].startswith("traced -- the worker's source and Start")
+    assert lines[1].startswith("traced <- Hello") and "'version': [3" in lines[1]
+    assert "channel.send(channel.receive() + [None])" in lines[2] and lines[2].startswith("traced -> Execute channel 1")
+    assert lines[3:6] == [
+        "traced -> Item channel 1,: ['a', 1]",
+        "traced <- Item channel 1,: ['a', 1, None]",
+        "traced <- Close channel 1",
+    ]
+    assert lines[6].startswith("traced -> Terminate") and lines[7] == "traced -- worker traced () ended as asked"
 
 
 def test_the_coordinators_paths_stay_with_the_coordinator(group, monkeypatch, tmp_path):

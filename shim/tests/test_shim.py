@@ -1,6 +1,9 @@
 """farexec under the name execnet: names are where users import them from, and lead to the same objects."""
 
 import importlib
+import os
+import subprocess
+import sys
 
 import execnet
 import farexec
@@ -31,6 +34,13 @@ def test_submodules_have_what_users_import_from_them():
         found = importlib.import_module(f"execnet.{module}")
         for name in names:
             assert hasattr(found, name), f"execnet.{module}.{name}"
+
+
+def test_the_variable_that_asks_for_a_trace_is_execnets():
+    program = "import execnet; execnet.makegateway().remote_exec('channel.send(42)').receive()"
+    environment = {**os.environ, "EXECNET_DEBUG": "2"}
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60)
+    assert "gw0 <- Item channel 1" in result.stderr
 
 
 def test_an_execution_model_is_an_object_here_and_there():

@@ -43,6 +43,7 @@ mod source;
 mod spec;
 mod supervisor;
 mod sys;
+mod trace;
 mod transport;
 mod wait;
 mod watch;

@@ -44,3 +44,9 @@ pub(crate) const OUTPUT_LINE: usize = 1 << 20;
 
 /// How long the function that takes workers' lines may hold up the end of their group.
 pub(crate) const OUTPUT_SETTLES: Duration = Duration::from_secs(2);
+
+/// Bytes of a payload up to which a trace shows what is in it.
+pub(crate) const TRACED_PAYLOAD: usize = 64 << 10;
+
+/// Characters that a trace shows of a payload.
+pub(crate) const TRACED_TEXT: usize = 200;

@@ -40,6 +40,7 @@ use crate::outbox::{Broken, Outbox};
 use crate::reactor::{Reactor, Source, Standby};
 use crate::supervisor::Supervisor;
 use crate::sys::{self, Interest, Transfer, Waker, Woken};
+use crate::trace;
 use crate::wait::{Wait, WaitError};
 use crate::watch::{Watch, Watched};
 
@@ -410,6 +411,9 @@ impl Link {
                 Ok(None) => break None,
                 Err(error) => break Some(error.to_string()),
             };
+            if let Some(trace) = trace::active() {
+                trace.received(&self.id, &frame);
+            }
             let event = match session.receive(frame, |id| self.inbox(id), &mut replies) {
                 Ok(event) => event,
                 Err(error) => break Some(error.to_string()),
@@ -462,6 +466,9 @@ impl Link {
         };
         drop(session);
         if !replies.is_empty() {
+            if let Some(trace) = trace::active() {
+                trace.sent(&self.id, &replies);
+            }
             // A peer that cannot be answered is gone, and whoever reads will see it.
             let _ = self.outbox.send(&replies, &self.reactor);
         }
@@ -491,7 +498,23 @@ impl Link {
 
     /// Sends frames, or queues them behind what is queued. Returns whether so much waits that the caller should call
     /// [`wait_for_room`](Self::wait_for_room).
+    #[inline]
     pub(crate) fn send(&self, frames: &[u8]) -> Result<bool, SendFailure> {
+        if let Some(trace) = trace::active() {
+            trace.sent(&self.id, frames);
+        }
+        self.send_bytes(frames)
+    }
+
+    /// Sends what makes an interpreter a worker.
+    pub(crate) fn send_opening(&self, opening: &[u8]) -> Result<bool, SendFailure> {
+        if let Some(trace) = trace::active() {
+            trace.note(&self.id, &format!("the worker's source and Start, {} bytes", opening.len()));
+        }
+        self.send_bytes(opening)
+    }
+
+    fn send_bytes(&self, frames: &[u8]) -> Result<bool, SendFailure> {
         if let Some(end) = self.end.get() {
             return Err(SendFailure::Ended(end.clone()));
         }
@@ -748,6 +771,9 @@ impl Link {
         let reason = EndReason::new(&self.id, pid, cause, stderr);
         if self.end.set(reason.clone()).is_err() {
             return;
+        }
+        if let Some(trace) = trace::active() {
+            trace.note(&self.id, &reason.to_string());
         }
         if reason.is_orderly() {
             tracing::debug!(gateway = %self.id, "{reason}");

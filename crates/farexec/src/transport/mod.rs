@@ -166,6 +166,6 @@ fn open(link: &Link, start: &Start) -> Result<(), StartError> {
     let opening =
         bootstrap::opening(start).map_err(|error| StartError::System(std::io::Error::other(error)))?;
     // A worker that cannot be told is gone, and whoever waits for its answer is told so.
-    let _ = link.send(&opening);
+    let _ = link.send_opening(&opening);
     Ok(())
 }
