@@ -28,6 +28,7 @@ from ._native import Channel, ReceiveQueue, __version__, dumps, loads
 from ._rsync import RSync
 from ._serialize import dump, load
 from ._spec import XSpec
+from .codecs import Types
 
 __all__ = [
     "AuthenticationFailed",
@@ -48,6 +49,7 @@ __all__ = [
     "RemoteError",
     "StartError",
     "TimeoutError",
+    "Types",
     "XSpec",
     "__version__",
     "default_group",

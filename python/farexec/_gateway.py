@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import _native
+from ._codecs import give
 from ._errors import TimeoutError
 from ._source import source_of
 from ._spec import XSpec
@@ -115,6 +116,28 @@ class Gateway:
         :param py3str_as_py2str: Whether ``str`` from here arrives at a Python 2 worker as its ``str`` and not as ``unicode``.
         """
         self._native.reconfigure(py2str_as_py3str, py3str_as_py2str)
+
+    def setcodec(self, codec: object) -> None:
+        """Has the items of all channels that are made from now on go through a codec, at both ends.
+
+        :param codec: ``"pickle"``: whatever :mod:`pickle` can carry, and then a worker can have code run here.
+            A :class:`Types`: objects of the types that were added to it. Or a module with functions ``encode(item)``,
+            which returns something that can be sent, and ``decode(item)``; it is sent as text, and imports what it needs itself.
+            Arguments of :meth:`remote_exec` do not go through it.
+        :raises TypeError: It is no codec.
+        :raises RemoteError: The worker cannot use it.
+
+        >>> import decimal, farexec
+        >>> types = farexec.Types()
+        >>> types.add(decimal.Decimal)
+        >>> with farexec.Group(["popen"]) as group:
+        ...     group[0].setcodec(types)
+        ...     channel = group[0].remote_exec("channel.send(channel.receive() * 2)")
+        ...     channel.send(decimal.Decimal("1.5"))
+        ...     channel.receive()
+        Decimal('3.0')
+        """
+        self._native.set_codec(give(self, codec, None))
 
     def hasreceiver(self) -> bool:
         """Whether the gateway can still receive."""

@@ -79,7 +79,8 @@ class RSync:
     def send(self, raises: bool = True) -> None:
         """Sends the source to all targets, which are forgotten when that is done.
 
-        The methods that a subclass overrides, and all callbacks, are called in this thread. What one of them raises ends everything
+        The methods that a subclass overrides, and all callbacks, are called in this thread (in one of their own, in the execution models
+        gevent and eventlet). What one of them raises ends everything
         and is raised here; a file that was not finished is as it was.
 
         :param raises: Whether it is an error if there is no target, or if a path could not be read or written. Such paths

@@ -418,6 +418,7 @@ class Stream(object):
     endmarker = NO_ENDMARKER
     callback_ended = False  # whether the last call was made
     scheduled = False  # whether the callback thread has it on its list
+    channel_class = None  # the gateway's, unless the channel was given a codec
     handle = None  # a weak reference to the Channel; None before there was one
     error = None  # the RemoteError it ended with, until somebody is told
 
@@ -469,6 +470,8 @@ class Doorbell(object):
 
 class Gateway(object):
     """The worker's end of the connection: who reads, who executes, what happens at the end."""
+
+    channel_class = Channel  # until a codec is given to the gateway
 
     def __init__(self, incoming, outgoing, start):
         self.id = native(start.get("id") or "worker") + "-worker"
@@ -542,7 +545,7 @@ class Gateway(object):
         """Opens a channel of this end's own. The other end learns of it when it is sent there."""
         number = next(self._numbers)
         stream = Stream(number, self._config)
-        channel = Channel(self, stream)
+        channel = self.channel_class(self, stream)
         if self._ended:
             stream.sending = stream.receiving = False
         else:
@@ -593,6 +596,8 @@ class Gateway(object):
             self._close(stream, {"text": text("cannot read what to execute: %s" % sys.exc_info()[1])})
             return
         beside = request.get("beside")
+        if not beside:  # those are parts of farexec itself, which use no codecs
+            channel.__class__ = self.channel_class
         in_main = not self._main_busy and not beside
         if not in_main and not beside and self.execmodel.backend == "main_thread_only":
             refusal = "an execution is running, and a worker of the main_thread_only model runs one at a time: waiting would be a deadlock"
@@ -902,7 +907,7 @@ class Gateway(object):
             if stream is None:  # it has ended, and this mention of it was on the way
                 stream = Stream(number, self._config)
                 stream.sending = stream.receiving = False
-            channel = Channel(self, stream)
+            channel = (stream.channel_class or self.channel_class)(self, stream)
         return channel
 
     def _stop(self, stream, sending):
@@ -1453,7 +1458,7 @@ def define_pickler():
     class MessagePickler(Pickler):
         def reducer_override(self, item):
             """Is asked about everything that is not plain data."""
-            if type(item) is complex or type(item) is Channel:
+            if type(item) is complex or isinstance(item, Channel):
                 raise NeedsDumpFormat
             raise DumpError("cannot send %r" % type(item))
 
@@ -1548,7 +1553,7 @@ def dump_into(add, item, native_opcode):
         add(b"D" + pack(">d", item))
     elif kind is complex:
         add(b"T" + pack(">dd", item.real, item.imag))
-    elif kind is Channel:
+    elif issubclass(kind, Channel):
         add(b"B" + pack(">i", item.id))
     elif PY2 and kind is long:  # noqa: F821
         if -0x80000000 <= item <= 0x7FFFFFFF:
@@ -1703,7 +1708,7 @@ def find_culprit(item, path, above):
             pass
         return "strings must be utf-8 encodable: %s" % path
     if kind not in CONTAINERS:
-        return None if kind in PLAIN else "can't serialize %r: %s" % (kind, path)
+        return None if kind in PLAIN or issubclass(kind, Channel) else "can't serialize %r: %s" % (kind, path)
     if id(item) in above:
         return "%s contains itself" % path
     above.add(id(item))

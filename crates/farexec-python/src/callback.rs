@@ -5,7 +5,7 @@ use pyo3::Borrowed;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::channel::Home;
+use crate::channel::{Codec, Home};
 use crate::decode;
 
 /// What stands for no endmarker, so that any object, None included, can be one.
@@ -44,6 +44,7 @@ pub(crate) fn caller(
     callback: Py<PyAny>,
     endmarker: Option<Py<PyAny>>,
     home: Home,
+    codec: Codec,
 ) -> impl FnMut(Item) -> Result<(), String> + Send {
     let mut callback = Some(callback);
     move |item| {
@@ -57,7 +58,9 @@ pub(crate) fn caller(
                 return Ok(());
             };
             let argument = match &item {
-                Item::Data(payload) => decode::payload(py, payload, &home).map(Bound::unbind).map(Some),
+                Item::Data(payload) => decode::payload(py, payload, &home)
+                    .and_then(|item| codec.decode(item))
+                    .map(|item| Some(item.unbind())),
                 Item::End(_) => Ok(endmarker.as_ref().map(|endmarker| endmarker.clone_ref(py))),
             };
             let argument = argument.map_err(|error| traceback(py, &error))?;

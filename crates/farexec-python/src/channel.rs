@@ -1,7 +1,7 @@
 //! `Channel`: a two-way stream of items.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use farexec::{Channel, ChannelId, Payload};
 use pyo3::exceptions::PyOSError;
@@ -44,13 +44,51 @@ pub(crate) struct Home {
     pub(crate) registry: Arc<Registry>,
     pub(crate) gateway: farexec::Gateway,
     pub(crate) greenlets: Option<Greenlets>,
+    /// The codec of channels that are made now.
+    pub(crate) codec: SharedCodec,
+}
+
+/// What items go through on their way to and from the encodings of farexec, if anything: an object with `encode` and `decode`.
+pub(crate) struct Codec(OnceLock<Py<PyAny>>);
+
+impl Codec {
+    fn encode<'py>(&self, item: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0.get().map(|codec| codec.bind(item.py()).call_method1("encode", (item,))).transpose()
+    }
+
+    pub(crate) fn decode<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match self.0.get() {
+            None => Ok(item),
+            Some(codec) => codec.bind(item.py()).call_method1("decode", (item,)),
+        }
+    }
+
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self(self.0.get().map_or_else(OnceLock::new, |codec| OnceLock::from(codec.clone_ref(py))))
+    }
+}
+
+/// The codec of a gateway, which may be set while others look.
+#[derive(Clone, Default)]
+pub(crate) struct SharedCodec(Arc<Mutex<Option<Py<PyAny>>>>);
+
+impl SharedCodec {
+    pub(crate) fn set(&self, codec: Py<PyAny>) {
+        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(codec);
+        drop(before);
+    }
+
+    fn get(&self, py: Python<'_>) -> Codec {
+        let codec = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Codec(codec.as_ref().map_or_else(OnceLock::new, |codec| OnceLock::from(codec.clone_ref(py))))
+    }
 }
 
 impl Home {
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
         let (registry, gateway) = (Arc::clone(&self.registry), self.gateway.clone());
         let greenlets = self.greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py));
-        Self { face: self.face.clone_ref(py), registry, gateway, greenlets }
+        Self { face: self.face.clone_ref(py), registry, gateway, greenlets, codec: self.codec.clone() }
     }
 
     pub(crate) fn hub(&self) -> Option<&Hub> {
@@ -63,7 +101,9 @@ impl Home {
         if let Some(known) = self.registry.get(py, id) {
             return Ok(known);
         }
-        let object = Bound::new(py, PyChannel { channel, home: self.clone_ref(py) })?.into_any();
+        let object =
+            Bound::new(py, PyChannel { channel, home: self.clone_ref(py), codec: self.codec.get(py) })?
+                .into_any();
         self.registry.insert(id, PyWeakrefReference::new(&object)?.unbind());
         Ok(object)
     }
@@ -88,11 +128,12 @@ impl Resolver for Home {
 pub(crate) struct PyChannel {
     pub(crate) channel: Channel,
     pub(crate) home: Home,
+    codec: Codec,
 }
 
 impl PyChannel {
     pub(crate) fn decode<'py>(&self, py: Python<'py>, payload: &Payload) -> PyResult<Bound<'py, PyAny>> {
-        decode::payload(py, payload, &self.home)
+        self.codec.decode(decode::payload(py, payload, &self.home)?)
     }
 }
 
@@ -130,7 +171,8 @@ impl PyChannel {
     ///
     /// Raises DumpError if a part of the item is of a type that cannot be sent, OSError if the channel is closed.
     fn send(&self, py: Python<'_>, item: &Bound<'_, PyAny>) -> PyResult<()> {
-        let item = PyItem::new(item, Some(&self.home));
+        let encoded = self.codec.encode(item)?;
+        let item = PyItem::new(encoded.as_ref().unwrap_or(item), Some(&self.home));
         let is_full = self.channel.start_sending(&item).map_err(|error| errors::send(py, error))?;
         if is_full {
             let channel = self.channel.clone();
@@ -178,7 +220,7 @@ impl PyChannel {
         if let Some(greenlets) = &self.home.greenlets {
             greenlets.hub.bind(py).call_method1("serve", (&greenlets.calls,))?;
         }
-        let call = callback::caller(callback, endmarker, self.home.clone_ref(py));
+        let call = callback::caller(callback, endmarker, self.home.clone_ref(py), self.codec.clone_ref(py));
         let text = format!("{} has callback already registered", self.channel);
         self.channel.set_callback(call).map_err(|_| PyOSError::new_err(text))
     }
@@ -227,6 +269,19 @@ impl PyChannel {
         self.channel.reconfigure(py2str_as_py3str, py3str_as_py2str).map_err(|error| errors::send(py, error))
     }
 
+    /// Has items go through a codec from now on, at both ends; see `Gateway.setcodec`. What is on its way is not affected.
+    ///
+    /// Raises OSError if the channel has a codec already.
+    fn setcodec<'py>(this: &Bound<'py, Self>, codec: &Bound<'py, PyAny>) -> PyResult<()> {
+        let refused = || PyOSError::new_err(format!("{} has a codec already", this.get().channel));
+        if this.get().codec.0.get().is_some() {
+            return Err(refused());
+        }
+        let give = this.py().import("farexec._codecs")?.getattr("give")?;
+        let codec = give.call1((&this.get().home.face, codec, this))?;
+        this.get().codec.0.set(codec.unbind()).map_err(|_| refused())
+    }
+
     /// Returns the error the channel was closed with, if it was not raised before; it counts as raised then.
     fn _getremoteerror<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.channel.take_remote_error().map(|error| errors::remote_object(py, &error)).transpose()
@@ -238,7 +293,8 @@ impl PyChannel {
 
     /// Programs keep channels where their gateways keep them: such rings are found by this.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.home.face)
+        visit.call(&self.home.face)?;
+        self.codec.0.get().map_or(Ok(()), |codec| visit.call(codec))
     }
 }
 

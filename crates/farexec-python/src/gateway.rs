@@ -6,7 +6,7 @@ use farexec::{Gateway, Request, WaitError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::channel::{Home, Registry};
+use crate::channel::{Home, Registry, SharedCodec};
 use crate::encode::PyKwargs;
 use crate::errors;
 use crate::green::{Greenlets, Hub};
@@ -17,11 +17,13 @@ pub(crate) struct PyGateway {
     pub(crate) gateway: Gateway,
     registry: Arc<Registry>,
     greenlets: Option<Greenlets>,
+    /// What the items of channels go through that are made from now on.
+    codec: SharedCodec,
 }
 
 impl PyGateway {
     pub(crate) fn new(gateway: Gateway, greenlets: Option<Greenlets>) -> Self {
-        Self { gateway, registry: Arc::default(), greenlets }
+        Self { gateway, registry: Arc::default(), greenlets, codec: SharedCodec::default() }
     }
 
     pub(crate) fn hub(&self) -> Option<&Hub> {
@@ -31,7 +33,8 @@ impl PyGateway {
     /// What a channel needs of its gateway. Only channels hold on to the face, which holds on to this: not the other way round.
     pub(crate) fn home(&self, py: Python<'_>, face: Py<PyAny>) -> Home {
         let greenlets = self.greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py));
-        Home { face, registry: Arc::clone(&self.registry), gateway: self.gateway.clone(), greenlets }
+        let (registry, codec) = (Arc::clone(&self.registry), self.codec.clone());
+        Home { face, registry, gateway: self.gateway.clone(), greenlets, codec }
     }
 }
 
@@ -68,6 +71,7 @@ impl PyGateway {
     }
 
     /// Executes source text; see `farexec.Gateway.remote_exec`. `face`: what `channel.gateway` gives.
+    #[pyo3(signature = (face, source, file, line, call, kwargs, beside=false))]
     #[allow(clippy::too_many_arguments, reason = "called in one place, by position")]
     fn execute<'py>(
         &self,
@@ -78,12 +82,18 @@ impl PyGateway {
         line: u32,
         call: Option<String>,
         kwargs: &Bound<'py, PyDict>,
+        beside: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let home = self.home(py, face);
         let kwargs = PyKwargs::new(kwargs, &home);
-        let request = Request { source, file, line, call: call.as_deref(), kwargs: &kwargs, beside: false };
+        let request = Request { source, file, line, call: call.as_deref(), kwargs: &kwargs, beside };
         let channel = self.gateway.execute(&request).map_err(|error| errors::execute(py, error))?;
         home.channel(py, channel)
+    }
+
+    /// Has the items of channels that are made from now on go through a codec.
+    fn set_codec(&self, codec: Py<PyAny>) {
+        self.codec.set(codec);
     }
 
     fn newchannel<'py>(&self, py: Python<'py>, face: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {

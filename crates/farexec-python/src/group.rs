@@ -96,7 +96,9 @@ impl PyGroup {
         let sweep = timeout.is_some();
         let result = working(py, hub, timeout, move |wait| group.terminate_with(wait, sweep))?;
         match result {
-            Ok(ended) => Ok(ended.iter().map(|(gateway, how)| (gateway.id().into(), why(gateway, *how))).collect()),
+            Ok(ended) => {
+                Ok(ended.iter().map(|(gateway, how)| (gateway.id().into(), why(gateway, *how))).collect())
+            }
             Err(WaitError::Interrupted) => Err(errors::interrupted(py)),
             Err(error) => Err(errors::wait(py, error, || "the workers go on".into())),
         }

@@ -456,7 +456,9 @@ mod tests {
         assert_eq!(error("nice=very"), "`nice=very` in `nice=very`: is no whole number");
         assert!(error("popen//python='a").ends_with("has a quotation mark too few"));
         assert!(error("popen//ssh=host").contains("two transports, `popen` and `ssh`"));
-        assert!(error("execmodel=fast").contains("take `thread`, `main_thread_only`, `gevent` or `eventlet`"));
+        assert!(
+            error("execmodel=fast").contains("take `thread`, `main_thread_only`, `gevent` or `eventlet`")
+        );
         assert_eq!(error("grace=-1"), "`grace=-1` in `grace=-1`: is no number of seconds");
         assert!(error("env:=1").contains("needs a name"));
         assert!(error("id").contains("needs a value"));

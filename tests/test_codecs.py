@@ -1,0 +1,211 @@
+"""Codecs: types that cannot be sent by themselves, at either side and in every interpreter."""
+
+import collections
+import datetime
+import decimal
+import fractions
+import pathlib
+import subprocess
+import sys
+import textwrap
+import uuid
+
+import pytest
+
+import farexec
+
+
+@pytest.fixture
+def types():
+    made = farexec.Types()
+    made.add(decimal.Decimal)
+    made.add(pathlib.PurePath, str, pathlib.Path)
+    made.add(uuid.UUID)
+    made.add(fractions.Fraction)
+    made.add(datetime.date, datetime.date.isoformat, datetime.date.fromisoformat)
+    made.add(collections.OrderedDict, dict)
+    return made
+
+
+ITEMS = [
+    decimal.Decimal("1.50"),
+    [pathlib.Path("/tmp/ä"), {uuid.UUID(int=7): (fractions.Fraction(1, 3),)}, {decimal.Decimal(2)}],
+    datetime.date(2024, 2, 29),
+    collections.OrderedDict(a=decimal.Decimal(1)),
+    ("\0type", 0, "no type"),
+    ("\0tuple", ("\0type",)),
+    (),
+    7,
+    None,
+    "text",
+    b"bytes",
+    2**70,
+]
+
+
+def test_ordinary_types_can_be_sent(gateway, types):
+    """Items of ordinary types could not be sent, and each user wrote their own conversion."""
+    with pytest.raises(farexec.DumpError, match="Decimal"):
+        gateway.remote_exec("channel.receive()").send(decimal.Decimal(1))
+    gateway.setcodec(types)
+    channel = gateway.remote_exec("for item in channel: channel.send((type(item).__name__, item))")
+    for item in ITEMS:
+        channel.send(item)
+        assert channel.receive(10) == (type(item).__name__, item)
+    with pytest.raises(farexec.DumpError, match="object"):
+        channel.send([object()])
+    channel.send("goes on")
+    assert channel.receive(10) == ("str", "goes on")
+
+
+def test_a_codec_of_one_channel(gateway, types):
+    channel = gateway.newchannel()
+    channel.setcodec(types)
+    execution = gateway.remote_exec("other = channel.receive()\nother.send(other.receive() + 1)\nchannel.receive()")
+    execution.send(channel)
+    channel.send(decimal.Decimal(41))
+    assert channel.receive(10) == decimal.Decimal(42)
+    with pytest.raises(farexec.DumpError):
+        execution.send(decimal.Decimal(1))
+    with pytest.raises(OSError, match="has a codec already"):
+        channel.setcodec("pickle")
+
+
+def test_callbacks_queues_and_new_channels_use_the_codec(group, types):
+    for _ in range(2):
+        group.makegateway().setcodec(types)
+    got = []
+    source = """
+        import decimal, threading
+        new = channel.gateway.newchannel()
+        received, end = [], threading.Event()
+        new.setcallback(lambda item: end.set() if item is None else received.append(item), endmarker=None)
+        channel.send(new)
+        end.wait(10)
+        channel.send(sum(received))
+        """
+    first, second = group.remote_exec(source)
+    queue = farexec.MultiChannel([first]).make_receive_queue()
+    _, new = queue.get(timeout=10)
+    new.send(decimal.Decimal(1))
+    new.send(decimal.Decimal(2))
+    new.close()
+    assert queue.get(timeout=10) == (first, decimal.Decimal(3))
+    second.setcallback(got.append, endmarker="end")
+    while not got:
+        pass
+    got[0].close()
+    second.waitclose(10)
+    assert got[1:] == [0, "end"]
+
+
+def test_pickle(gateway):
+    gateway.setcodec("pickle")
+    channel = gateway.remote_exec("for item in channel: channel.send(item)")
+    for item in [*ITEMS, ValueError("x"), 3j, range(5), bytearray(b"z")]:
+        channel.send(item)
+        back = channel.receive(10)
+        assert type(back) is type(item) and repr(back) == repr(item)
+    with pytest.raises(farexec.DumpError, match="pickle cannot encode it"):
+        channel.send(lambda: None)
+    nowhere = gateway.remote_exec(
+        """
+        import sys, types
+        module = sys.modules["only_there"] = types.ModuleType("only_there")
+        class Thing(object): pass
+        Thing.__module__, Thing.__qualname__ = "only_there", "Thing"
+        module.Thing = Thing
+        channel.send(Thing())
+        """
+    )
+    with pytest.raises(farexec.LoadError, match="pickle cannot decode it: ModuleNotFoundError"):
+        nowhere.receive(10)
+
+
+def test_a_codec_of_ones_own(gateway, tmp_path, monkeypatch):
+    text = """
+        import json
+        def encode(item):
+            return json.dumps(item)
+        def decode(item):
+            return ["decoded", json.loads(item)]
+        """
+    (tmp_path / "json_codec.py").write_text(textwrap.dedent(text))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import json_codec
+
+    gateway.setcodec(json_codec)
+    channel = gateway.remote_exec("channel.send(channel.receive())")
+    channel.send({"a": 1})
+    assert channel.receive(10) == ["decoded", ["decoded", {"a": 1}]]
+
+
+def test_what_is_no_codec_is_refused(gateway, types):
+    with pytest.raises(TypeError, match="a codec is"):
+        gateway.setcodec("msgpack")
+    with pytest.raises(ValueError, match="cannot be found by its name"):
+        types.add(decimal.Decimal, lambda item: str(item))
+
+    class Local:
+        pass
+
+    with pytest.raises(ValueError, match=r"Local.* cannot be found by its name"):
+        types.add(Local)
+    gateway.setcodec(types)
+    types.add(complex, repr)
+    # As a worker would send it that means no good.
+    hostile = gateway.remote_exec("type(channel).__mro__[1].send(channel, ('\\0type', 6, 'x'))")
+    with pytest.raises(farexec.LoadError, match="was not added"):
+        hostile.receive(10)
+
+
+def test_in_every_interpreter(group, python):
+    gateway = group.makegateway(f"popen//python={python}//execmodel=main_thread_only")
+    types = farexec.Types()
+    types.add(decimal.Decimal)
+    gateway.setcodec(types)
+    channel = gateway.remote_exec("channel.send(channel.receive()['x'] + 1)")
+    channel.send({"x": decimal.Decimal("1.5")})
+    assert channel.receive(10) == decimal.Decimal("2.5")
+    channel.waitclose(10)
+    gateway.setcodec("pickle")
+    channel = gateway.remote_exec("channel.send(channel.receive()['x'] + 1)")
+    channel.send({"x": decimal.Decimal("1.5")})
+    assert channel.receive(10) == decimal.Decimal("2.5")
+
+
+def test_trees_and_output_go_on_beside_a_codec(group, types, tmp_path):
+    lines = []
+    group.set_output(lambda *line: lines.append(line))
+    group.makegateway("popen//id=relay").setcodec(types)
+    far = group.makegateway("popen//via=relay//id=far//stdout=forward")
+    far.setcodec("pickle")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_text("content")
+    rsync = farexec.RSync(tmp_path / "source", verbose=False)
+    rsync.add_target(far, tmp_path / "there")
+    rsync.send()
+    far.remote_exec("print('printed')").waitclose(10)
+    group.terminate(timeout=5)
+    assert (tmp_path / "there" / "file").read_text() == "content"
+    assert lines == [("far", "stdout", "printed")]
+
+
+def test_a_codec_that_the_far_end_lacks_types_for(group, tmp_path):
+    (tmp_path / "only_here.py").write_text("class Thing:\n    def __init__(self, *_): pass\n")
+    program = """
+import sys; sys.path.insert(0, sys.argv[1])
+import farexec, only_here
+types = farexec.Types()
+types.add(only_here.Thing)
+with farexec.Group(["popen"]) as group:
+    group[0].setcodec(types)
+    channel = group[0].remote_exec("channel.receive()")
+    channel.send(only_here.Thing())
+    try:
+        channel.receive(10)
+    except farexec.RemoteError as error:
+        print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert "there is no only_here:Thing here" in result.stdout, result.stderr
