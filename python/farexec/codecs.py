@@ -178,17 +178,18 @@ def find(name):
     return found
 
 
-def coded(base, codec):
-    """Returns a kind of channel whose items go through a codec."""
+def coded(base):
+    """Returns the worker's kind of channel whose items go through the codec of their stream."""
 
     class CodedChannel(base):
         def send(self, item):
-            base.send(self, codec.encode(item))
+            base.send(self, self._stream.codec.encode(item))
 
         def receive(self, timeout=None):
-            return codec.decode(base.receive(self, timeout))
+            return self._stream.codec.decode(base.receive(self, timeout))
 
         def setcallback(self, callback, *endmarker, **named):
+            codec = self._stream.codec
             marker = endmarker[0] if endmarker else named.get("endmarker", codec)
 
             def call(item):
@@ -202,13 +203,15 @@ def coded(base, codec):
 
 def install(channel, kind, content, target):
     """Executed at a worker: gives a codec to the channel of number `target`, or to all channels made from now on."""
-    made = coded(type(channel), KINDS[kind](content))
+    gateway, codec = channel.gateway, KINDS[kind](content)
+    if gateway.coded_channel is None:
+        gateway.define_coded_channel(coded(type(channel)))
     if target is None:
-        channel.gateway.channel_class = made
+        gateway.codec = codec
         return
-    stream = channel.gateway._streams.get(target)
+    stream = gateway._streams.get(target)
     if stream is not None:
-        stream.channel_class = made
+        stream.codec = codec
         handle = stream.handle() if stream.handle is not None else None
         if handle is not None:
-            handle.__class__ = made
+            gateway._give_codec(handle, codec)

@@ -35,6 +35,7 @@ allocate_lock, start_new_thread, get_ident, sleep = thread.allocate_lock, thread
 PROTOCOL_VERSION = 1
 MARKER = b"\x00\xfeFAREXEC\xfe\x00"
 PAYLOAD_LIMIT = 2**31 - 1  # bytes in one frame
+NESTING_LIMIT = 900  # containers in containers, in the dump format; Python's own limit is a little above, and not always survived
 
 START, HELLO = 0x01, 0x02
 EXECUTE, ITEM, OPEN, LAST, CLOSE, CLOSE_ERROR, RECONFIGURE = 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16
@@ -344,6 +345,9 @@ class Channel(object):
             pass
 
 
+CHANNELS = set([Channel])  # and the kind that uses codecs, if there is one
+
+
 class ChannelFile(object):
     """What both kinds of file over a channel share."""
 
@@ -418,7 +422,7 @@ class Stream(object):
     endmarker = NO_ENDMARKER
     callback_ended = False  # whether the last call was made
     scheduled = False  # whether the callback thread has it on its list
-    channel_class = None  # the gateway's, unless the channel was given a codec
+    codec = None  # what items go through before they are encoded, and after they were decoded
     handle = None  # a weak reference to the Channel; None before there was one
     error = None  # the RemoteError it ended with, until somebody is told
 
@@ -471,7 +475,8 @@ class Doorbell(object):
 class Gateway(object):
     """The worker's end of the connection: who reads, who executes, what happens at the end."""
 
-    channel_class = Channel  # until a codec is given to the gateway
+    codec = None  # that of channels which are made from now on
+    coded_channel = None  # the kind of channel that uses a codec, once there is one
 
     def __init__(self, incoming, outgoing, start):
         self.id = native(start.get("id") or "worker") + "-worker"
@@ -545,7 +550,7 @@ class Gateway(object):
         """Opens a channel of this end's own. The other end learns of it when it is sent there."""
         number = next(self._numbers)
         stream = Stream(number, self._config)
-        channel = self.channel_class(self, stream)
+        channel = self._handle_of(stream, self.codec)
         if self._ended:
             stream.sending = stream.receiving = False
         else:
@@ -597,7 +602,7 @@ class Gateway(object):
             return
         beside = request.get("beside")
         if not beside:  # those are parts of farexec itself, which use no codecs
-            channel.__class__ = self.channel_class
+            self._give_codec(channel, self.codec)
         in_main = not self._main_busy and not beside
         if not in_main and not beside and self.execmodel.backend == "main_thread_only":
             refusal = "an execution is running, and a worker of the main_thread_only model runs one at a time: waiting would be a deadlock"
@@ -907,8 +912,22 @@ class Gateway(object):
             if stream is None:  # it has ended, and this mention of it was on the way
                 stream = Stream(number, self._config)
                 stream.sending = stream.receiving = False
-            channel = (stream.channel_class or self.channel_class)(self, stream)
+            channel = self._handle_of(stream, stream.codec or self.codec)
         return channel
+
+    def define_coded_channel(self, kind):
+        self.coded_channel = kind
+        CHANNELS.add(kind)
+
+    def _handle_of(self, stream, codec):
+        channel = Channel(self, stream)
+        self._give_codec(channel, codec)
+        return channel
+
+    def _give_codec(self, channel, codec):
+        if codec is not None:
+            channel._stream.codec = codec
+            channel.__class__ = self.coded_channel
 
     def _stop(self, stream, sending):
         """Nothing more comes on `stream`; it ends if this side says no more either."""
@@ -1458,7 +1477,7 @@ def define_pickler():
     class MessagePickler(Pickler):
         def reducer_override(self, item):
             """Is asked about everything that is not plain data."""
-            if type(item) is complex or isinstance(item, Channel):
+            if type(item) is complex or type(item) in CHANNELS:
                 raise NeedsDumpFormat
             raise DumpError("cannot send %r" % type(item))
 
@@ -1506,7 +1525,7 @@ def dump(item, native_opcode=b"M"):
     parts = []
     problem = None
     try:
-        dump_into(parts.append, item, native_opcode)
+        dump_into(parts.append, item, native_opcode, 0)
         parts.append(b"Q")
     except Exception:
         problem = sys.exc_info()[1]
@@ -1515,7 +1534,7 @@ def dump(item, native_opcode=b"M"):
     return b"".join(parts)
 
 
-def dump_into(add, item, native_opcode):
+def dump_into(add, item, native_opcode, depth):
     kind = type(item)
     if kind is int:
         if -0x80000000 <= item <= 0x7FFFFFFF:
@@ -1529,21 +1548,23 @@ def dump_into(add, item, native_opcode):
         add_data(add, b"S" if PY2 else b"N", data)
     elif kind is bytes:
         add_data(add, native_opcode if PY2 else b"A", item)
+    elif depth > NESTING_LIMIT:
+        raise DumpError("nested too deeply")
     elif kind is list:
         add(b"K" + pack(">i", len(item)))
         for index, value in enumerate(item):
             add(b"F" + pack(">i", index))
-            dump_into(add, value, native_opcode)
+            dump_into(add, value, native_opcode, depth + 1)
             add(b"P")
     elif kind is dict:
         add(b"J")
         for key, value in item.items():
-            dump_into(add, key, native_opcode)
-            dump_into(add, value, native_opcode)
+            dump_into(add, key, native_opcode, depth + 1)
+            dump_into(add, value, native_opcode, depth + 1)
             add(b"P")
     elif kind in COUNTED:
         for value in item:
-            dump_into(add, value, native_opcode)
+            dump_into(add, value, native_opcode, depth + 1)
         add(COUNTED[kind] + pack(">i", len(item)))
     elif item is None:
         add(b"L")
@@ -1553,7 +1574,7 @@ def dump_into(add, item, native_opcode):
         add(b"D" + pack(">d", item))
     elif kind is complex:
         add(b"T" + pack(">dd", item.real, item.imag))
-    elif issubclass(kind, Channel):
+    elif kind in CHANNELS:
         add(b"B" + pack(">i", item.id))
     elif PY2 and kind is long:  # noqa: F821
         if -0x80000000 <= item <= 0x7FFFFFFF:
@@ -1708,10 +1729,12 @@ def find_culprit(item, path, above):
             pass
         return "strings must be utf-8 encodable: %s" % path
     if kind not in CONTAINERS:
-        return None if kind in PLAIN or issubclass(kind, Channel) else "can't serialize %r: %s" % (kind, path)
+        return None if kind in PLAIN or kind in CHANNELS else "can't serialize %r: %s" % (kind, path)
     if id(item) in above:
         return "%s contains itself" % path
     above.add(id(item))
+    if len(above) > NESTING_LIMIT:
+        return "data is nested too deeply"
     if kind is dict:
         for key, value in item.items():
             found = find_culprit(key, "a key of %s" % path, above)
@@ -1731,4 +1754,4 @@ def find_culprit(item, path, above):
 
 
 CONTAINERS = frozenset((list, tuple, dict, set, frozenset))
-PLAIN = frozenset((type(None), bool, int, float, complex, bytes, Channel) + ((long,) if PY2 else ()))  # noqa: F821
+PLAIN = frozenset((type(None), bool, int, float, complex, bytes) + ((long,) if PY2 else ()))  # noqa: F821
