@@ -1,6 +1,8 @@
 """Fixtures that all tests of the Python package share."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -9,8 +11,23 @@ import interpreters
 import servers
 
 
-def pytest_report_header():
-    return [interpreters.report(), servers.report()]
+def pytest_addoption(parser):
+    names = ", ".join(interpreters.EXPECTED)
+    parser.addoption("--worker", metavar="NAME", help=f"start workers in this interpreter: {names}, or a path")
+
+
+def pytest_report_header(config):
+    worker = config.getoption("--worker")
+    return [interpreters.report(), servers.report(), *([f"workers on this machine run in {worker}"] if worker else [])]
+
+
+@pytest.fixture(autouse=True)
+def worker_python(request, monkeypatch):
+    """The interpreter of workers on this machine whose spec names none."""
+    name = request.config.getoption("--worker")
+    path = (interpreters.find_interpreter(name) or name) if name else sys.executable
+    monkeypatch.setattr(farexec._group, "default_python", lambda: path)
+    return path
 
 
 @pytest.fixture(params=interpreters.interpreters(), ids=lambda parameter: parameter[0])
@@ -20,6 +37,18 @@ def python(request):
     if path is None:
         pytest.fail(f"Python {name} is expected and was not found; see tests/interpreters.py")
     return path
+
+
+@pytest.fixture(scope="session")
+def workers_version(request):
+    """The version of the interpreter that workers run in: major, minor, micro."""
+    name = request.config.getoption("--worker")
+    if not name:
+        return sys.version_info[:3]
+    path = interpreters.find_interpreter(name) or name
+    source = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
+    said = subprocess.run([path, "-c", source], capture_output=True, text=True, check=True).stdout
+    return tuple(map(int, said.split(".")))
 
 
 @pytest.fixture

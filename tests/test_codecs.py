@@ -8,7 +8,6 @@ import pathlib
 import subprocess
 import sys
 import textwrap
-import uuid
 
 import pytest
 
@@ -20,16 +19,15 @@ def types():
     made = farexec.Types()
     made.add(decimal.Decimal)
     made.add(pathlib.PurePath, str, pathlib.Path)
-    made.add(uuid.UUID)
     made.add(fractions.Fraction)
-    made.add(datetime.date, datetime.date.isoformat, datetime.date.fromisoformat)
+    made.add(datetime.date, datetime.date.toordinal, datetime.date.fromordinal)
     made.add(collections.OrderedDict, dict)
     return made
 
 
 ITEMS = [
     decimal.Decimal("1.50"),
-    [pathlib.Path("/tmp/ä"), {uuid.UUID(int=7): (fractions.Fraction(1, 3),)}, {decimal.Decimal(2)}],
+    [{fractions.Fraction(1, 3): (decimal.Decimal(1),)}, {decimal.Decimal(2)}],
     datetime.date(2024, 2, 29),
     collections.OrderedDict(a=decimal.Decimal(1)),
     ("\0type", 0, "no type"),
@@ -38,24 +36,33 @@ ITEMS = [
     7,
     None,
     "text",
-    b"bytes",
     2**70,
 ]
 
 
-def test_ordinary_types_can_be_sent(gateway, types):
+def test_ordinary_types_can_be_sent(gateway, types, workers_version):
     """Items of ordinary types could not be sent, and each user wrote their own conversion."""
     with pytest.raises(farexec.DumpError, match="Decimal"):
         gateway.remote_exec("channel.receive()").send(decimal.Decimal(1))
     gateway.setcodec(types)
-    channel = gateway.remote_exec("for item in channel: channel.send((type(item).__name__, item))")
+    channel = gateway.remote_exec("for item in channel: channel.send(item)")
     for item in ITEMS:
         channel.send(item)
-        assert channel.receive(10) == (type(item).__name__, item)
+        back = channel.receive(10)
+        assert type(back) is type(item) and back == item
+    path = pathlib.Path("/tmp/ä")
+    channel.send({"where": path})
+    if workers_version < (3,):
+        with pytest.raises(farexec.RemoteError, match="there is no pathlib:Path here"):
+            channel.receive(10)
+        return
+    assert channel.receive(10) == {"where": path}
+    channel.send([b"bytes"])
+    assert channel.receive(10) == [b"bytes"]
     with pytest.raises(farexec.DumpError, match="object"):
         channel.send([object()])
     channel.send("goes on")
-    assert channel.receive(10) == ("str", "goes on")
+    assert channel.receive(10) == "goes on"
 
 
 def test_a_codec_of_one_channel(gateway, types):
@@ -113,12 +120,14 @@ def test_pickle(gateway):
         import sys, types
         module = sys.modules["only_there"] = types.ModuleType("only_there")
         class Thing(object): pass
-        Thing.__module__, Thing.__qualname__ = "only_there", "Thing"
+        Thing.__module__ = "only_there"
+        if hasattr(Thing, "__qualname__"):
+            Thing.__qualname__ = "Thing"
         module.Thing = Thing
         channel.send(Thing())
         """
     )
-    with pytest.raises(farexec.LoadError, match="pickle cannot decode it: ModuleNotFoundError"):
+    with pytest.raises(farexec.LoadError, match=r"pickle cannot decode it: \w*Error"):
         nowhere.receive(10)
 
 

@@ -89,11 +89,11 @@ def test_an_interpreter_that_is_none(group):
         group.makegateway("popen//python=sh -c 'echo too old >&2; exit 3'")
 
 
-def test_the_interpreter_is_this_one(gateway):
+def test_the_interpreter_is_this_one(gateway, worker_python, workers_version):
     info = gateway._rinfo()
-    assert os.path.realpath(info.executable) == os.path.realpath(sys.executable)
-    assert info.version_info[:3] == sys.version_info[:3]
-    assert (info.platform, info.pid) == (sys.platform, gateway.pid)
+    assert os.path.realpath(info.executable) == os.path.realpath(worker_python)
+    assert info.version_info[:3] == workers_version
+    assert (info.platform, info.pid) == ("linux2" if workers_version < (3,) else sys.platform, gateway.pid)
     assert info.worker == "pure"
     gateway.remote_exec("import os; os.chdir('/')").waitclose()
     assert gateway._rinfo().cwd == os.getcwd()
@@ -195,7 +195,7 @@ os.system("echo from a child")
 sys.stdout.write("ends without ")
 sys.stdout.flush()
 channel.receive()
-atexit.register(print, "an end of line", end="")
+atexit.register(sys.stdout.write, "an end of line")
 """
 
 
@@ -220,7 +220,7 @@ def test_the_last_lines_of_a_worker_that_dies_are_forwarded(group):
     lines = []
     group.set_output(lambda *line: lines.append(line))
     gateway = group.makegateway("popen//stdout=forward//stderr=forward//id=victim")
-    gateway.remote_exec("import os; os.write(1, b'x' * 50_000 + b'\\nlast'); os.write(2, b'words'); os.kill(os.getpid(), 9)")
+    gateway.remote_exec("import os; os.write(1, b'x' * 50000 + b'\\nlast'); os.write(2, b'words'); os.kill(os.getpid(), 9)")
     gateway.join(10)
     group.terminate(timeout=5)
     assert sorted(lines) == [("victim", "stderr", "words"), ("victim", "stdout", "last"), ("victim", "stdout", "x" * 50_000)]
@@ -228,7 +228,7 @@ def test_the_last_lines_of_a_worker_that_dies_are_forwarded(group):
 
 def test_forwarded_lines_are_printed_behind_the_id_of_their_gateway(group, capsys):
     group.makegateway("popen//stdout=forward//stderr=forward")
-    group[0].remote_exec("import sys; print('out'); print('err', file=sys.stderr)").waitclose()
+    group[0].remote_exec("import sys; print('out'); sys.stderr.write('err\\n')").waitclose()
     group.terminate(timeout=5)
     assert capsys.readouterr() == ("[gw0] out\n", "[gw0] err\n")
 
@@ -291,19 +291,19 @@ def test_messages_can_be_traced(tmp_path, level):
     assert lines[6].startswith("traced -> Terminate") and lines[7] == "traced -- worker traced () ended as asked"
 
 
-def test_the_coordinators_paths_stay_with_the_coordinator(group, monkeypatch, tmp_path):
+def test_the_coordinators_paths_stay_with_the_coordinator(group, monkeypatch, tmp_path, worker_python):
     """The coordinator's sys.path leaked into workers, which then imported what they should not."""
     monkeypatch.syspath_prepend(str(tmp_path))
     got = group.makegateway().remote_exec("import sys; channel.send(sys.path)").receive()
-    command = [sys.executable, "-c", "import sys; print(repr(sys.path))"]
+    command = [worker_python, "-c", "import sys; print(repr(sys.path))"]
     assert repr(got) == subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
 def test_environment_is_there_before_the_interpreter_starts(group):
     """Variables were set by a second execution, too late for whatever reads them at the start."""
-    gateway = group.makegateway("popen//env:PYTHONHASHSEED=0//env:PYTHONOPTIMIZE=1")
-    source = "import sys; channel.send((sys.flags.hash_randomization, sys.flags.optimize))"
-    assert gateway.remote_exec(source).receive() == (0, 1)
+    gateway = group.makegateway("popen//env:PYTHONUNBUFFERED=1//env:PYTHONOPTIMIZE=2")
+    source = "import sys; channel.send((sys.flags.dont_write_bytecode, sys.flags.optimize))"
+    assert gateway.remote_exec(source).receive() == (0, 2)
 
 
 def test_a_death_is_explained(gateway):

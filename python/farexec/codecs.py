@@ -97,7 +97,7 @@ class Types(Codec):
             return dict((self._encode(key), self._encode(value)) for key, value in item.items())
         if cls is tuple:
             parts = tuple(self._encode(part) for part in item)
-            return (TUPLE,) + parts if item and type(item[0]) is str and item[0] in (TYPE, TUPLE) else parts
+            return (TUPLE,) + parts if item and is_mark(item[0]) else parts
         if cls in (set, frozenset):
             return cls(self._encode(part) for part in item)
         for known in cls.__mro__:
@@ -113,9 +113,11 @@ class Types(Codec):
         if cls is dict:
             return dict((self.decode(key), self.decode(value)) for key, value in item.items())
         if cls is tuple:
-            if item and item[0] == TYPE:
-                return self._decode(item[1], self.decode(item[2]))
-            return tuple(self.decode(part) for part in (item[1:] if item and item[0] == TUPLE else item))
+            if item and is_mark(item[0]):
+                if item[0] == TYPE:
+                    return self._decode(item[1], self.decode(item[2]))
+                item = item[1:]
+            return tuple(self.decode(part) for part in item)
         if cls in (set, frozenset):
             return cls(self.decode(part) for part in item)
         return item
@@ -128,6 +130,10 @@ class Types(Codec):
         if decode is None:
             raise self.LoadError("there is no %s here" % self.content[number][2])
         return decode(value)
+
+
+def is_mark(item):
+    return isinstance(item, (str, type(u""))) and item in (TYPE, TUPLE)
 
 
 PLAIN = frozenset([type(None), bool, int, float, complex, str, bytes, type(u""), type(2**64)])
