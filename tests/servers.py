@@ -1,8 +1,8 @@
-"""Real servers and commands to reach workers through: sshd, Slurm, podman, bwrap and sudo.
+"""Real servers and commands to reach workers through: sshd, Slurm, podman, bwrap, sudo and uv.
 
 Each server listens on loopback only, keeps its files in a folder that the caller gives, and is ended with everything it started.
-`.ci/install` installs them on Debian. `FAREXEC_SERVERS` decides what happens if one is not installed: `found` (the default) skips
-its tests, and the report's header names it; `all` makes it a failure.
+`.ci/install` installs them on Debian; uv comes from PyPI. `FAREXEC_SERVERS` decides what happens if one is not installed: `found`
+(the default) skips its tests, and the report's header names it; `all` makes it a failure.
 """
 
 import contextlib
@@ -11,10 +11,12 @@ import os
 import pathlib
 import pwd
 import random
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,9 +32,11 @@ COMPONENTS = {
     "podman": ["podman", "runc", "conmon"],
     "bwrap": ["bwrap"],
     "sudo": ["sudo"],
+    "uv": ["uv"],
 }
 ONLY_AS_ROOT = ["slurm", "podman", "sudo"]
-PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+SCRIPTS = sysconfig.get_path("scripts")
+PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), SCRIPTS, "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 # An interpreter that every user can run, whatever the home directory: what runs as somebody else or elsewhere uses this one.
 SYSTEM_PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
@@ -335,10 +339,34 @@ lock_type = "file"
 """
 
 
+@dataclasses.dataclass
+class Podman:
+    """A podman with a storage of its own, for containers whose root is a copy of this machine's."""
+
+    words: list[str]
+    """The command, with all that makes it use its own storage."""
+    options: list[str]
+    """Those of a new container."""
+
+    def command(self) -> list[str]:
+        """What stands before a command that is to run in a new container."""
+        return [*self.words, "run", "--rm", "-i", *self.options, "--rootfs", "/:O"]
+
+    def start(self, name: str) -> None:
+        """Runs a container of this name, in which commands can be run."""
+        command = [*self.words, "run", "-d", f"--name={name}", *self.options, "--rootfs", "/:O", "sleep", "infinity"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    def install(self, path: pathlib.Path) -> None:
+        """Makes this podman the command at `path`: docker's command line is the same."""
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'#!/bin/sh\nexec {shlex.join(self.words)} "$@"\n')
+        path.chmod(0o755)
+
+
 @contextlib.contextmanager
-def podman_command(folder: pathlib.Path) -> Iterator[list[str]]:
-    """What stands before a command that is to run in a new container, whose root is a copy of this machine's. Containers that are still
-    there at the end are removed."""
+def podman(folder: pathlib.Path) -> Iterator[Podman]:
+    """Containers that are still there at the end are removed."""
     config = folder / "containers.conf"
     config.write_text(PODMAN_CONFIG)
     cgroup = f"farexec-{os.getpid()}-{time.monotonic_ns()}"
@@ -349,7 +377,7 @@ def podman_command(folder: pathlib.Path) -> Iterator[list[str]]:
     # No network: the default one leaves interfaces and firewall rules behind. The limits are what a process without privileges may set.
     options = ["--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000", f"--cgroup-parent=/{cgroup}"]
     try:
-        yield [*podman, "run", "--rm", "-i", *options, "--rootfs", "/:O"]
+        yield Podman(podman, options)
     finally:
         subprocess.run([*podman, "rm", "--all", "--force", "--time=0"], check=True, stdout=subprocess.DEVNULL)
         unmount_storage(folder)

@@ -1,6 +1,8 @@
 """Servers and commands to reach workers through, started once for all tests. A test that takes one is skipped if it is not installed, or
 fails if `FAREXEC_SERVERS=all` says that it has to be there; see tests/servers.py."""
 
+import os
+
 import pytest
 
 import servers
@@ -31,11 +33,34 @@ def slurm(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def podman_command(tmp_path_factory):
-    """What stands before a command that is to run in a new container."""
+def podman(tmp_path_factory):
+    """A podman with a storage of its own; see `servers.Podman`."""
     need("podman")
-    with servers.podman_command(tmp_path_factory.mktemp("podman")) as command:
-        yield command
+    with servers.podman(tmp_path_factory.mktemp("podman")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def podman_command(podman):
+    """What stands before a command that is to run in a new container."""
+    return podman.command()
+
+
+@pytest.fixture(scope="session")
+def running_container(podman, tmp_path_factory):
+    """A folder with the commands `podman` and `docker`, which know a running container `farexec-box`."""
+    podman.start("farexec-box")
+    folder = tmp_path_factory.mktemp("bin")
+    for name in ("podman", "docker"):
+        podman.install(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def uv():
+    """The folder of the command `uv`."""
+    need("uv")
+    return os.path.dirname(servers.executable("uv"))
 
 
 @pytest.fixture(scope="session")

@@ -158,7 +158,8 @@ class TestPodman:
         assert not file.exists()
 
     def test_nothing_is_left(self, podman_command, tmp_path):
-        with servers.podman_command(tmp_path) as command:
+        with servers.podman(tmp_path) as podman:
+            command = podman.command()
             # It heeds neither the end of standard input nor a signal that asks it to end.
             argument = f"farexec-{tmp_path.name}"
             forever = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"

@@ -17,6 +17,7 @@ from processes import wait_until_gone
 ITEMS = [None, True, -(2**70), 1.5, 1j, "ä", b"\x00\xff", (), [1, [2]], {"a": {1: 2}}, {1, 2}, frozenset([3])]
 
 TRANSPORTS = ["ssh", "socket", "installvia", "via", "via twice", "ssh via", "podman", "srun", "bwrap", "sudo"]
+SHORT_FORMS = ["podman=", "docker=", "srun=", "uv="]
 
 
 @pytest.fixture
@@ -58,9 +59,27 @@ def far_spec(name, request, group):
     return f"ssh=farexec-host//ssh_config={request.getfixturevalue('sshd').config}//python={sys.executable}//via=relay"
 
 
-@pytest.fixture(params=TRANSPORTS)
+def short_form(name, request):
+    """A spec in which one key stands for a command, which is on the path."""
+    monkeypatch = request.getfixturevalue("monkeypatch")
+
+    def add_to_path(folder):
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    if name == "srun=":
+        for variable, value in request.getfixturevalue("slurm").environment.items():
+            monkeypatch.setenv(variable, value)
+        return f"srun=--job-name=farexec//python={sys.executable}"
+    if name == "uv=":
+        add_to_path(request.getfixturevalue("uv"))
+        return "uv=six"
+    add_to_path(request.getfixturevalue("running_container"))
+    return f"{name}farexec-box//python={servers.SYSTEM_PYTHON}"
+
+
+@pytest.fixture(params=[*TRANSPORTS, *SHORT_FORMS])
 def spec(request, group):
-    return far_spec(request.param, request, group)
+    return short_form(request.param, request) if request.param in SHORT_FORMS else far_spec(request.param, request, group)
 
 
 @pytest.fixture
@@ -209,6 +228,30 @@ def test_a_missing_interpreter_behind_a_command(group, bwrap_command):
         group.makegateway(f"command={shlex.join(bwrap_command)}//python=no-such-python")
     with pytest.raises(farexec.StartError, match="no program `no-such-tool`"):
         group.makegateway("command=no-such-tool run")
+
+
+def test_an_environment_need_not_exist_beforehand(group, uv, monkeypatch):
+    """Workers needed environments that somebody had made before."""
+    monkeypatch.setenv("PATH", f"{uv}{os.pathsep}{os.environ['PATH']}")
+    gateway = group.makegateway(f"uv=six,python{sys.version_info[0]}.{sys.version_info[1]}")
+    source = "import six, sys; channel.send((six.moves.__name__, sys.prefix, sys.version_info[:2]))"
+    name, prefix, version = gateway.remote_exec(source).receive(10)
+    assert name == "six.moves" and prefix != sys.prefix and version == sys.version_info[:2]
+    with pytest.raises(farexec.StartError, match="no-such-package-of-farexec"):
+        group.makegateway("uv=no-such-package-of-farexec")
+
+
+def test_an_environment_is_taken_as_it_is(group, tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "environment")], check=True)
+    gateway = group.makegateway(f"popen//python={tmp_path}/environment/bin/python")
+    source = """
+        import sys
+        try:
+            import farexec
+        except ImportError:
+            channel.send((sys.prefix, "nothing installed"))
+        """
+    assert gateway.remote_exec(source).receive(10) == (str(tmp_path / "environment"), "nothing installed")
 
 
 def test_a_wrong_secret_is_refused(group, socket_server, tmp_path):
