@@ -43,6 +43,7 @@ STATUS, STATUS_REPLY, PING, PONG = 0x20, 0x21, 0x22, 0x23
 TERMINATE = 0x30
 DUMP_FORMAT = 1  # the flag of a payload in the dump format
 
+PATIENCE = 1.0  # seconds that an execution waits for the main thread, if it may run nowhere else
 STANDBY = 0.005  # seconds without a reader after which the background thread reads
 GRACE, GRACE_CUT_OFF = 5.0, 0.5  # seconds until running executions are interrupted
 LAST_GRACE, LAST_GRACE_CUT_OFF = 10.0, 1.0  # further seconds until the process exits regardless
@@ -506,6 +507,8 @@ class Gateway(object):
         self._callback_strand = None
 
         self._task = None  # what the main thread is to execute next
+        self._patient = deque()  # tasks that wait for the main thread, but not for long
+        self._handing = allocate_lock()  # of tasks to the main thread
         self._main_busy = False  # whether the main thread has something to execute
         self._main_thread = get_ident()
         self._main = Stream(0, self._config)  # where the main thread waits for a task
@@ -603,28 +606,58 @@ class Gateway(object):
         beside = request.get("beside")
         if not beside:  # those are parts of farexec itself, which use no codecs
             self._give_codec(channel, self.codec)
-        in_main = not self._main_busy and not beside
-        if not in_main and not beside and self.execmodel.backend == "main_thread_only":
-            refusal = "an execution is running, and a worker of the main_thread_only model runs one at a time: waiting would be a deadlock"
-            self._close(stream, {"text": text(refusal)})
-            return
         channel._executing = True
         task = (channel, request)
         if self._standby_bell is None:
             self._standby_bell = Doorbell()
             start_thread(self._stand_by)
-        self._running[number] = in_main
-        if in_main:
-            self._main_busy = True
-            self._task = task
+        if not beside and self._hand_to_main(task):
             self._main.ring()
-        else:
-            try:
-                self._run_beside(task)
-            except thread.error:
-                del self._running[number]
-                channel._executing = False
-                self._close(stream, {"text": text("cannot start another thread")})
+            return
+        self._running[number] = False
+        try:
+            self._run_beside(task)
+        except thread.error:
+            del self._running[number]
+            self._refuse(task, "cannot start another thread")
+
+    def _hand_to_main(self, task):
+        """Gives a task to the main thread, now or when it is free; returns whether that is whose it is."""
+        with self._handing:
+            if not self._main_busy:
+                self._main_busy = True
+                self._running[task[0].id] = True
+                self._task = task
+                return True
+            if self.execmodel.backend != "main_thread_only":
+                return False
+            self._patient.append(task)
+        start_thread(lambda: self._lose_patience(task))
+        return True
+
+    def _next_for_main(self):
+        """The main thread has nothing to execute any more: it gets what waits for it, if anything does."""
+        with self._handing:
+            if self._patient and not self._ended:
+                self._task = self._patient.popleft()
+                self._running[self._task[0].id] = True
+            else:
+                self._main_busy = False
+
+    def _lose_patience(self, task):
+        """What was executed before may be about to end, if its channel was closed; if it waits for this task, it would do so for ever."""
+        sleep(PATIENCE)
+        try:
+            self._patient.remove(task)
+        except ValueError:
+            return
+        self._refuse(
+            task, "an execution is running, and a worker of the main_thread_only model runs one at a time: waiting would be a deadlock"
+        )
+
+    def _refuse(self, task, why):
+        task[0]._executing = False
+        self._close(task[0]._stream, {"text": text(why)})
 
     def _run_beside(self, task):
         start_new_thread(self._execute, (task, False))
@@ -644,7 +677,7 @@ class Gateway(object):
             # The main thread counts as idle before the other end learns of the end, so that it gets what comes next.
             self._running.pop(channel.id, None)
             if in_main:
-                self._main_busy = False
+                self._next_for_main()
             self._close(channel._stream, error)
             if self._ended:
                 self._main.ring()
@@ -894,10 +927,11 @@ class Gateway(object):
         except OSError:
             directory = ""
         queued = int(self._task is not None)
+        patient = len(self._patient)
         return {
             "channels": sum(stream.sending or stream.receiving for stream in list(self._streams.values())),
             "executing": len(self._running) - queued,
-            "queued": queued,
+            "queued": queued + patient,
             "execmodel": text(self.execmodel.backend),
             "cwd": text(directory),
         }
@@ -1118,7 +1152,7 @@ class Gateway(object):
         self._group = False
         self._deferred.clear()
         self._task = None
-        self._reading, self._writing = allocate_lock(), allocate_lock()  # their holders are not here
+        self._reading, self._writing, self._handing = [allocate_lock() for _ in range(3)]  # their holders are not here
         self._running.clear()
         for stream in list(self._streams.values()):
             stream.sending = stream.receiving = False

@@ -1,5 +1,7 @@
 """Uses execnet's public names and prints what came of it, a line each: run with execnet and with the shim, and compared."""
 
+import importlib
+import inspect
 import io
 import os
 import queue
@@ -19,6 +21,155 @@ def show(name, function):
     print(f"{name}: {result!r}")
 
 
+# What users import from submodules, and use of objects, beside what the package itself names.
+NAMES = {
+    "gateway_base": ["Channel", "ChannelFileRead", "ChannelFileWrite", "DataFormatError", "DumpError", "ExecModel"],
+    "gateway": ["Channel", "Gateway", "RInfo", "RemoteStatus"],
+    "multi": ["Group", "MultiChannel", "NO_ENDMARKER_WANTED", "default_group", "makegateway", "set_execmodel"],
+    "rsync": ["RSync"],
+    "xspec": ["XSpec"],
+    "gateway_bootstrap": ["HostNotFound"],
+    "gateway_io": [],
+    "gateway_socket": [],
+    "script.socketserver": [],
+}
+NAMES["gateway_base"] += ["LoadError", "RemoteError", "TimeoutError", "dump", "dumps", "get_execmodel", "load", "loads"]
+
+
+def parameters(function):
+    found = [parameter for parameter in inspect.signature(function).parameters.values() if parameter.name != "self"]
+    plain = (bool, str, int, type(None))
+    return [(p.name, str(p.kind), p.default if isinstance(p.default, plain) else "...") for p in found]
+
+
+def names():
+    show("names", lambda: sorted(name for name in execnet.__all__ if name != "__version__"))
+    for name in sorted(execnet.__all__):
+        thing = getattr(execnet, name)
+        if isinstance(thing, type):
+            bases = (OSError, EOFError, ValueError, TypeError, TimeoutError)
+            show(f"{name} bases", lambda thing=thing, bases=bases: [base.__name__ for base in bases if issubclass(thing, base)])
+    for module, wanted in NAMES.items():
+        found = importlib.import_module(f"execnet.{module}")
+        show(f"names of {module}", lambda found=found, wanted=wanted: [name for name in wanted if not hasattr(found, name)])
+    for cls in (execnet.Group, execnet.Gateway, execnet.MultiChannel, execnet.Channel, execnet.RSync):
+        public = [name for name in METHODS[cls.__name__] if callable(getattr(cls, name))]
+        for name in public:
+            show(f"signature {cls.__name__}.{name}", lambda cls=cls, name=name: parameters(getattr(cls, name)))
+    for name in ("dump", "dumps", "load", "loads", "makegateway", "set_execmodel"):
+        show(f"signature {name}", lambda name=name: parameters(getattr(execnet, name)))
+
+
+METHODS = {
+    "Group": ["allocate_id", "makegateway", "remote_exec", "set_execmodel", "terminate"],
+    "Gateway": ["exit", "hasreceiver", "join", "newchannel", "reconfigure", "remote_exec", "remote_status", "_rinfo"],
+    "MultiChannel": ["make_receive_queue", "receive_each", "send_each", "waitclose"],
+    "Channel": ["close", "isclosed", "makefile", "receive", "reconfigure", "send", "setcallback", "waitclose", "_getremoteerror"],
+    "RSync": ["add_target", "filter", "send", "_report_send_file"],
+}
+
+
+def models():
+    base = importlib.import_module("execnet.gateway_base")
+    for name in ("thread", "main_thread_only"):
+        model = base.get_execmodel(name)
+        show(f"model {name}", lambda model=model: (repr(model), model.backend))
+        for part, content in [("queue", "Queue"), ("subprocess", "Popen"), ("socket", "socket")]:
+            show(f"model {name} {part}", lambda model=model, part=part, content=content: hasattr(getattr(model, part), content))
+        lock, event = model.RLock(), model.Event()
+        show(f"model {name} lock", lambda lock=lock: (lock.acquire(), lock.acquire(), lock.release(), lock.release())[0])
+        show(f"model {name} event", lambda event=event: (event.is_set(), event.set(), event.is_set(), event.wait()))
+        show(f"model {name} others", lambda model=model: (isinstance(model.get_ident(), int), model.sleep(0)))
+        group = execnet.Group(execmodel=name)
+        gateway = group.makegateway()
+        show(f"model {name} there", lambda gateway=gateway: (gateway.remote_status().execmodel, gateway.execmodel.backend))
+        channel = gateway.remote_exec("channel.send(channel.gateway.execmodel.backend); channel.send(channel.receive() + 1)")
+        channel.send(41)
+        show(f"model {name} items", lambda channel=channel: (channel.receive(10), channel.receive(10), channel.waitclose(10)))
+        called, got = gateway.remote_exec("for i in range(3): channel.send(i)"), []
+        called.setcallback(got.append, endmarker="end")
+        called.waitclose(10)
+        show(f"model {name} callback", lambda got=got: got)
+        late = gateway.remote_exec("channel.receive()")
+        show(f"model {name} timeout", lambda late=late: late.receive(timeout=0.1))
+        group.terminate(timeout=5)
+        show(f"model {name} terminated", lambda group=group: repr(group))
+    # Executions that would wait for each other.
+    group = execnet.Group(execmodel="main_thread_only")
+    gateway = group.makegateway()
+    first = gateway.remote_exec("channel.receive(); channel.send(1)")
+    show("model full", lambda: gateway.remote_exec("channel.send(2)").receive(10))
+    show("model full, closed", lambda: (first.close(), gateway.remote_exec("channel.send(3)").receive(10)))
+    group.terminate(timeout=5)
+    group = execnet.Group()
+    group.set_execmodel("main_thread_only", "thread")
+    show("models differ", lambda: (repr(group.execmodel), repr(group.remote_execmodel), group.makegateway().remote_status().execmodel))
+    group.terminate(timeout=5)
+
+
+def transports():
+    group = execnet.Group()
+    group.makegateway("popen//id=relay")
+    for text in ["popen//id=far//via=relay", "popen//id=farther//via=far", "socket//id=installed//installvia=relay"]:
+        gateway = group.makegateway(text)
+        name = gateway.id
+        spec, ask = gateway.spec, "channel.send([channel.gateway.id, 2**40])"
+        show(f"transport {name}", lambda g=gateway, spec=spec: (g.hasreceiver(), repr(spec), spec.via, spec.installvia))
+        show(f"transport {name} items", lambda gateway=gateway, ask=ask: gateway.remote_exec(ask).receive(10))
+        show(f"transport {name} error", lambda gateway=gateway: gateway.remote_exec("1 / 0").receive(10))
+        show(f"transport {name} status", lambda gateway=gateway: repr(gateway.remote_status()))
+        show(f"transport {name} new process", lambda gateway=gateway: gateway._rinfo().pid != group["relay"]._rinfo().pid)
+        large = gateway.remote_exec("channel.send(len(channel.receive()))")
+        large.send(b"x" * 2_000_000)
+        show(f"transport {name} large", lambda large=large: large.receive(10))
+    show("transports", lambda: repr(group))
+    show("transport via nobody", lambda: group.makegateway("popen//via=nobody"))
+    show("transport id taken", lambda: group.makegateway("popen//id=relay"))
+    show("transport without program", lambda: group.makegateway("popen//python=no-such-python"))
+    group.terminate(timeout=5)
+    show("transports ended", lambda: repr(group))
+
+
+def far_side(gateway):
+    def there(source):
+        return gateway.remote_exec(source).receive(10)
+
+    show("there id", lambda: there("channel.send(channel.gateway.id.endswith('-worker'))"))
+    show("there channel", lambda: there("channel.send((channel.isclosed(), channel.id % 2))"))
+    show("there close", lambda: there("channel.close()"))
+    show("there timeout", lambda: there("try: channel.receive(timeout=0.05)\nexcept channel.TimeoutError: channel.send('late')"))
+    show("there errors", lambda: there("channel.send(issubclass(channel.TimeoutError, IOError))"))
+    show("there refused", lambda: there("try: channel.send(object())\nexcept Exception as error: channel.send(type(error).__name__)"))
+    show("there stdin", lambda: there("import sys; channel.send(sys.stdin.read())"))
+    show("there file", lambda: there("f = channel.makefile('w'); f.write('text'); f.flush(); channel.receive()"))
+    show("there mode", lambda: there("channel.makefile('x')"))
+    ended = gateway.remote_exec("c = channel.receive()\ntry: c.receive()\nexcept EOFError: channel.send('end')")
+    inner = gateway.newchannel()
+    ended.send(inner)
+    inner.close()
+    show("there end", lambda: ended.receive(10))
+    ended = gateway.remote_exec("c = channel.receive()\ntry: c.receive()\nexcept c.RemoteError as e: channel.send('words' in str(e))")
+    inner = gateway.newchannel()
+    ended.send(inner)
+    inner.close("words")
+    show("there error", lambda: ended.receive(10))
+    source = "c = channel.receive(); got = []; c.setcallback(got.append, endmarker='end'); c.waitclose(); channel.send(got)"
+    ended = gateway.remote_exec(source)
+    inner = gateway.newchannel()
+    ended.send(inner)
+    inner.send(1)
+    inner.close()
+    show("there callback", lambda: ended.receive(10))
+    show("there module", lambda: type(gateway.remote_exec(stat)).__name__)
+    failing = gateway.remote_exec("channel.receive()")
+    failing.setcallback(lambda item: 1 / 0)
+    gateway.remote_exec("pass").waitclose(10)
+    show("callback that raises", lambda: (failing.send(1), failing.isclosed())[1])
+    silent = gateway.remote_exec("channel.send(1); channel.receive()")
+    silent.receive(10)
+    show("closed with a text", lambda: (silent.close("text"), silent.isclosed(), silent._getremoteerror()))
+
+
 def specs():
     for text in ["popen", "popen//chdir=x", "ssh=a b", "socket=host:1", "python=python3.9 -u//popen", "popen//env:A=1//env:B=x=y"]:
         spec = execnet.XSpec(text)
@@ -31,6 +182,10 @@ def specs():
     spec.id, spec.chdir = "a", "b"
     show("spec changed", lambda: (spec.id, spec.chdir, str(spec)))
     show("spec doubled", lambda: execnet.XSpec("popen//popen"))
+    show("spec private", lambda: execnet.XSpec("_x=1"))
+    show("spec unlike", lambda: (execnet.XSpec("popen") == "popen", execnet.XSpec("popen") != execnet.XSpec("popen//id=a")))
+    attributes = ["chdir", "dont_write_bytecode", "execmodel", "id", "installvia", "nice", "ssh_config", "vagrant_ssh", "via"]
+    show("spec attributes", lambda: [getattr(execnet.XSpec("popen"), name) for name in attributes])
 
 
 def groups():
@@ -228,11 +383,15 @@ def trees(gateway, folder):
 
 
 def main():
+    names()
     specs()
     stored()
     groups()
     gateway = execnet.makegateway("popen")
     channels(gateway)
+    far_side(gateway)
+    models()
+    transports()
     show("default group", lambda: (gateway in execnet.default_group, execnet.default_group.__class__ is execnet.Group))
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "made")

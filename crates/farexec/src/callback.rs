@@ -59,7 +59,7 @@ impl Callback {
                 && let Some(link) = self.link.upgrade()
             {
                 let report = ErrorReport { text, ..ErrorReport::default() };
-                link.close_channel(self.channel, Some(&report));
+                link.fail_channel(self.channel, &report);
             }
         }
         if is_end {

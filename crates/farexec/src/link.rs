@@ -619,8 +619,17 @@ impl Link {
 
     // ---- the end ----
 
-    /// This side closes a channel.
+    /// This side closes a channel, and tells the far end of the error, if there is one.
     pub(crate) fn close_channel(&self, id: ChannelId, error: Option<&ErrorReport>) {
+        self.close_as(id, error, ChannelEnd::ClosedHere);
+    }
+
+    /// What takes a channel's items has failed: both ends are told.
+    pub(crate) fn fail_channel(&self, id: ChannelId, error: &ErrorReport) {
+        self.close_as(id, Some(error), ChannelEnd::Error(RemoteError::new(error.clone())));
+    }
+
+    fn close_as(&self, id: ChannelId, error: Option<&ErrorReport>, end: ChannelEnd) {
         let mut report = Vec::new();
         let encoded = error.and_then(|error| {
             self.encode(&AsItem(error), &mut report).ok().map(|encoding| (encoding, &report[..]))
@@ -630,10 +639,7 @@ impl Link {
         if let Some((inbox, _)) = closed {
             // A peer that cannot be told is gone.
             let _ = self.send(&out);
-            inbox.close(match error {
-                Some(error) => ChannelEnd::Error(RemoteError::new(error.clone())),
-                None => ChannelEnd::ClosedHere,
-            });
+            inbox.close(end);
             self.nudge();
         }
     }

@@ -27,7 +27,7 @@ from farexec import (
     set_execmodel,
 )
 
-from . import gateway, gateway_base, gateway_bootstrap, gateway_io, gateway_socket, multi, rsync, xspec
+from . import gateway, gateway_base, gateway_bootstrap, gateway_io, gateway_socket, multi, rsync, xspec  # noqa: F401  as execnet has them
 from ._version import version as __version__
 
 __all__ = [
@@ -47,16 +47,8 @@ __all__ = [
     "default_group",
     "dump",
     "dumps",
-    "gateway",
-    "gateway_base",
-    "gateway_bootstrap",
-    "gateway_io",
-    "gateway_socket",
     "load",
     "loads",
     "makegateway",
-    "multi",
-    "rsync",
     "set_execmodel",
-    "xspec",
 ]
