@@ -4,6 +4,10 @@ Executed at workers too, so it runs wherever the libraries do, and uses nothing 
 """
 
 
+class Late(BaseException):
+    """What a wait is ended by when its time is up."""
+
+
 class Gevent(object):
     """What gevent has."""
 
@@ -40,13 +44,10 @@ class Gevent(object):
     def wait_readable(self, descriptor, timeout=None, background=False):
         """Lets other greenlets run until there is something to read; returns whether there is. In the background: keeps no loop running."""
         watcher = self._gevent.get_hub().loop.io(descriptor, 1, ref=not background)
-        late = self._gevent.Timeout(timeout)
         try:
-            self._gevent.socket.wait(watcher, timeout, late)
+            self._gevent.socket.wait(watcher, timeout, Late())
             return True
-        except self._gevent.Timeout as raised:
-            if raised is not late:
-                raise
+        except Late:
             return False
         finally:
             watcher.close()
@@ -87,13 +88,10 @@ class Eventlet(object):
 
     def wait_readable(self, descriptor, timeout=None, background=False):
         """Lets other greenlets run until there is something to read; returns whether there is."""
-        late = self._eventlet.Timeout(None, False)
         try:
-            self._eventlet.hubs.trampoline(descriptor, read=True, timeout=timeout, timeout_exc=late)
+            self._eventlet.hubs.trampoline(descriptor, read=True, timeout=timeout, timeout_exc=Late())
             return True
-        except self._eventlet.Timeout as raised:
-            if raised is not late:
-                raise
+        except Late:
             return False
 
 
