@@ -20,6 +20,8 @@
 from __future__ import annotations
 
 import builtins
+import os
+import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -66,6 +68,10 @@ class RemoteError(Exception):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}: {self.formatted}"
+
+    def warn(self) -> None:
+        """Says on standard error that nobody took care of it."""
+        print(f"[{os.getpid()}] Warning: unhandled {self!r}", file=sys.stderr)
 
 
 class StartError(Exception):

@@ -33,6 +33,9 @@ class ChannelFile:
 class ChannelFileWrite(ChannelFile):
     """Sends what is written to it."""
 
+    def __init__(self, channel: Channel, proxyclose: bool = True) -> None:
+        super().__init__(channel, proxyclose)
+
     def write(self, out: Any) -> None:
         """Sends `out` as one item."""
         self.channel.send(out)

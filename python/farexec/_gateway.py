@@ -77,6 +77,8 @@ class Gateway:
             address = getattr(self.spec, key)
             if isinstance(address, str):
                 return address
+        if self._native.address is not None:
+            return self._native.address
         raise AttributeError(f"{self!r} has no remoteaddress")
 
     def remote_exec(self, source: str | types.ModuleType | Callable[..., object], **kwargs: Any) -> Channel:
@@ -138,6 +140,9 @@ class Gateway:
         Decimal('3.0')
         """
         self._native.set_codec(give(self, codec, None))
+
+    def remote_init_threads(self, num: int | None = None) -> None:
+        """Does nothing: workers start threads as they are needed. For programs that were written for old versions of execnet."""
 
     def hasreceiver(self) -> bool:
         """Whether the gateway can still receive."""

@@ -43,7 +43,7 @@ class Group:
     >>> group
     <Group []>
 
-    :param xspecs: A spec for each gateway to make at once; they start together.
+    :param xspecs: A spec for each gateway to make at once; they start together. None, or an empty one, is :attr:`defaultspec`.
     :param execmodel: How workers execute, unless their spec says otherwise, and how this side waits: ``thread``, ``main_thread_only``,
         ``gevent`` or ``eventlet``.
 
@@ -54,7 +54,7 @@ class Group:
     defaultspec = "popen"
     """The spec of a gateway that is made without one."""
 
-    def __init__(self, xspecs: Iterable[str | XSpec] = (), execmodel: str | ExecModel = "thread") -> None:
+    def __init__(self, xspecs: Iterable[str | XSpec | None] = (), execmodel: str | ExecModel = "thread") -> None:
         self._native = _native.Group()
         self.set_output()
         self._gateways: list[Gateway] = []
@@ -116,10 +116,10 @@ class Group:
         :raises ValueError: The spec is wrong; the text names the part.
         :raises StartError: The worker could not be started; the text says why.
         """
-        return self._make([self.defaultspec if spec is None else spec])[0]
+        return self._make([spec])[0]
 
-    def _make(self, xspecs: Iterable[str | XSpec]) -> list[Gateway]:
-        specs = [spec if isinstance(spec, XSpec) else XSpec(spec) for spec in xspecs]
+    def _make(self, xspecs: Iterable[str | XSpec | None]) -> list[Gateway]:
+        specs = [spec if isinstance(spec, XSpec) else XSpec(spec or self.defaultspec) for spec in xspecs]
         for spec in specs:
             self.allocate_id(spec)
             if spec.execmodel is None:
@@ -254,12 +254,12 @@ class MultiChannel:
         return self._queue
 
     def waitclose(self) -> None:
-        """Waits until no channel can receive any more; then raises the first remote error, if there was one."""
+        """Waits until no channel can receive any more; then raises the first of the errors that :meth:`Channel.waitclose` raised."""
         first: BaseException | None = None
         for channel in self._channels:
             try:
                 channel.waitclose()
-            except channel.RemoteError as error:
+            except (channel.RemoteError, EOFError) as error:
                 first = first or error
         if first is not None:
             raise first

@@ -52,6 +52,8 @@ class RSync:
         """
         self._sourcedir = os.fspath(sourcedir)
         self._verbose = verbose
+        if callback is not None and not callable(callback):
+            raise TypeError(f"the callback is {callback!r}, which cannot be called")
         self._callback = callback
         self._targets: list[tuple[Gateway, str, bool, Callable[[], object] | None]] = []
         self.failures: list[RSyncFailure] = []

@@ -446,14 +446,16 @@ def reading(path):
 def nanoseconds(found):
     if sys.version_info >= (3, 3):
         return found.st_mtime_ns
-    return int(round(found.st_mtime * 1e9))
+    return int(round(found.st_mtime * 1e6)) * 1000
 
 
 def set_times(path, time):
     if sys.version_info >= (3, 3):
         os.utime(path, ns=(time, time))
     else:
-        os.utime(path, (time / 1e9, time / 1e9))
+        # It takes floating-point numbers, which are right to a quarter of a microsecond, and cuts off what is below a whole one.
+        seconds = (time // 1000 + 0.5) / 1e6
+        os.utime(path, (seconds, seconds))
 
 
 def pack(numbers):

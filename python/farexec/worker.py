@@ -926,12 +926,10 @@ class Gateway(object):
             directory = os.getcwd()
         except OSError:
             directory = ""
-        queued = int(self._task is not None)
-        patient = len(self._patient)
         return {
             "channels": sum(stream.sending or stream.receiving for stream in list(self._streams.values())),
-            "executing": len(self._running) - queued,
-            "queued": queued + patient,
+            "executing": len(self._running),
+            "queued": len(self._patient),
             "execmodel": text(self.execmodel.backend),
             "cwd": text(directory),
         }

@@ -230,6 +230,43 @@ def test_a_missing_interpreter_behind_a_command(group, bwrap_command):
         group.makegateway("command=no-such-tool run")
 
 
+@pytest.mark.parametrize("name", SHORT_FORMS)
+def test_short_forms_lead_where_they_say(group, request, name):
+    gateway = group.makegateway(short_form(name, request))
+    source = "import os; channel.send([open('/proc/1/cmdline').read(), os.environ.get('SLURM_JOB_NAME')])"
+    first_process, job = gateway.remote_exec(source).receive(10)
+    assert (first_process == "sleep\0infinity\0") == (name in ("podman=", "docker="))
+    assert job == ("farexec" if name == "srun=" else None)
+
+
+def test_nothing_goes_on_in_a_container_after_the_end(group, request):
+    with farexec.Group() as observers:
+        spec = short_form("podman=", request)
+        channel = group.makegateway(spec).remote_exec("import os; channel.send(os.getpid())\nwhile True: pass")
+        worker = channel.receive(10)
+        source = "import os\nfor pid in channel: channel.send(os.path.exists('/proc/%d' % pid))"
+        observer = observers.makegateway(spec).remote_exec(source)
+        observer.send(worker)
+        assert observer.receive(10)
+        group.terminate(timeout=0.5)
+        deadline = time.monotonic() + 15
+        observer.send(worker)
+        while observer.receive(10):
+            assert time.monotonic() < deadline, "the worker goes on"
+            time.sleep(0.05)
+            observer.send(worker)
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [("podman=no-such-box", "no-such-box"), ("docker=no-such-box", "no-such-box"), ("srun=-w no-such-node", "srun: error")],
+)
+def test_short_forms_that_lead_nowhere(group, request, spec, text):
+    short_form(spec.partition("=")[0] + "=", request)
+    with pytest.raises(farexec.StartError, match=text):
+        group.makegateway(spec)
+
+
 def test_an_environment_need_not_exist_beforehand(group, uv, monkeypatch):
     """Workers needed environments that somebody had made before."""
     monkeypatch.setenv("PATH", f"{uv}{os.pathsep}{os.environ['PATH']}")

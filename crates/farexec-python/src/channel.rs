@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use farexec::{Channel, ChannelId, Payload};
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyOSError, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyType, PyWeakrefReference};
@@ -207,6 +207,13 @@ impl PyChannel {
         }
     }
 
+    /// Returns the next item, as the function `next` does.
+    ///
+    /// Raises StopIteration if no more come.
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.__next__(py)?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
     /// Has `callback` called with each item, those that wait already as well, and once with `endmarker`, if given, when there are no
     /// more.
     ///
@@ -245,7 +252,8 @@ impl PyChannel {
 
     /// Waits until no more items can arrive, at most `timeout` seconds; if there is a callback, until it has had them all.
     ///
-    /// Raises RemoteError if the far end closed the channel with an error that was not raised before, TimeoutError.
+    /// Raises RemoteError if the far end closed the channel with an error that was not raised before, EOFError if its gateway ended
+    /// without being asked to, TimeoutError.
     #[pyo3(signature = (timeout=None))]
     fn waitclose(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         waiting(py, self.home.hub(), timeout, |wait| self.channel.wait_close(wait))?.map_err(|error| {

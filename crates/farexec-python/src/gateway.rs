@@ -50,6 +50,12 @@ impl PyGateway {
         self.gateway.pid()
     }
 
+    /// The address of the socket that the worker is behind.
+    #[getter]
+    fn address(&self) -> Option<&str> {
+        self.gateway.address()
+    }
+
     #[getter]
     fn returncode(&self) -> Option<i32> {
         self.gateway.return_code()

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use farexec::proto::encoding::{StringCoercion, dump};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::decode::{NoChannels, PyBuilder};
@@ -44,12 +45,12 @@ pub(crate) fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<B
 #[pyo3(signature = (bytestring, py2str_as_py3str=false, py3str_as_py2str=false))]
 pub(crate) fn loads<'py>(
     py: Python<'py>,
-    bytestring: &Bound<'py, PyBytes>,
+    bytestring: PyBackedBytes,
     py2str_as_py3str: bool,
     py3str_as_py2str: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let _ = py3str_as_py2str;
     let mut builder = PyBuilder::new(py, &NoChannels);
-    dump::loads(bytestring.as_bytes(), StringCoercion { py2str_as_py3str }, &mut builder)
+    dump::loads(&bytestring, StringCoercion { py2str_as_py3str }, &mut builder)
         .map_err(|error| errors::load_error(py, &error))
 }

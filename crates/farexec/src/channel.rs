@@ -239,14 +239,17 @@ impl Channel {
     /// Waits until no more items can arrive (and a callback has had them all).
     ///
     /// # Errors
-    /// [`ReceiveError::Remote`] if the far end closed the channel with an error that nobody was told yet;
-    /// [`ReceiveError::Wait`].
+    /// [`ReceiveError::Remote`] if the far end closed the channel with an error that nobody was told yet; [`ReceiveError::End`] if its
+    /// gateway ended without being asked; [`ReceiveError::Wait`].
     pub fn wait_close(&self, wait: &Wait<'_>) -> Result<(), ReceiveError> {
         self.0.gateway.link().wait(Some(&self.0.inbox), wait, || {
             let mut state = self.0.inbox.state();
-            (state.end.is_some() && state.drained).then(|| match state.error.take() {
-                Some(error) => Err(ReceiveError::Remote(error)),
-                None => Ok(()),
+            (state.end.is_some() && state.drained).then(|| match (state.error.take(), &state.end) {
+                (Some(error), _) => Err(ReceiveError::Remote(error)),
+                (None, Some(end @ ChannelEnd::Gateway(reason))) if !reason.is_orderly() => {
+                    Err(ReceiveError::End(end.clone()))
+                }
+                _ => Ok(()),
             })
         })?
     }

@@ -32,6 +32,7 @@ struct Inner {
     link: Arc<Link>,
     spec: Spec,
     command: String,
+    address: Option<String>,
     execmodel: ExecModel,
     hello: OnceLock<Hello>,
     /// The process that made it: in the child of a fork it is not the child's to end.
@@ -59,12 +60,13 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let execmodel = spec.execmodel.unwrap_or(execmodel);
         let order = Order { spec: &spec, id, execmodel, outputs: surroundings.outputs };
-        let Starting { link, command } = transport::start(&order, surroundings)?;
+        let Starting { link, command, address } = transport::start(&order, surroundings)?;
         tracing::debug!(gateway = id, %spec, command, "worker started");
         Ok(Self(Arc::new(Inner {
             link,
             spec,
             command,
+            address,
             execmodel,
             hello: OnceLock::new(),
             process: sys::process_id(),
@@ -119,6 +121,12 @@ impl Gateway {
     #[must_use]
     pub fn id(&self) -> &str {
         self.0.link.id()
+    }
+
+    /// The address, `host:port`, of the socket server that the worker is behind, if it is behind one.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        self.0.address.as_deref()
     }
 
     /// The spec it was made from.

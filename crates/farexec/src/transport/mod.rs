@@ -29,6 +29,8 @@ pub(crate) struct Starting {
     pub(crate) link: Arc<Link>,
     /// What was run, for error messages.
     pub(crate) command: String,
+    /// Where the worker is, if that is the address of a socket.
+    pub(crate) address: Option<String>,
 }
 
 /// What a start may need of the group it is for.

@@ -108,7 +108,7 @@ fn launch(
         supervisor.set_stdout(PipeOutput::watch(printed, lines, link.reactor())?);
     }
     open(&link, start)?;
-    Ok(Starting { link, command: shown })
+    Ok(Starting { link, command: shown, address: None })
 }
 
 fn failure(spec: &Spec, command: &Command, shown: &str, source: io::Error) -> StartError {

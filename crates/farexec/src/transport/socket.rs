@@ -58,7 +58,7 @@ pub(super) fn start(
     let link = Link::new(order.id, pipes, None)?;
     let env: BTreeMap<String, String> = order.spec.env.iter().cloned().collect();
     open(&link, &Start { env, ..far_start(order) })?;
-    Ok(Starting { link, command: shown })
+    Ok(Starting { link, command: shown, address: Some(address) })
 }
 
 fn check(order: &Order<'_>, address: Option<&str>) -> Result<(), StartError> {

@@ -51,7 +51,7 @@ pub(super) fn start(order: &Order<'_>, relay: &Gateway, far: Command) -> Result<
     let link = Link::new(order.id, pipes, None)?;
     Bridge::build(theirs, channel, &link)?;
     open(&link, &far_start(order))?;
-    Ok(Starting { link, command: shown })
+    Ok(Starting { link, command: shown, address: None })
 }
 
 /// Moves bytes between a relay's channel and a gateway's connection.
