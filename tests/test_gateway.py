@@ -299,11 +299,12 @@ def test_the_coordinators_paths_stay_with_the_coordinator(group, monkeypatch, tm
     assert repr(got) == subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
-def test_environment_is_there_before_the_interpreter_starts(group):
+def test_environment_is_there_before_the_interpreter_starts(group, monkeypatch):
     """Variables were set by a second execution, too late for whatever reads them at the start."""
-    gateway = group.makegateway("popen//env:PYTHONUNBUFFERED=1//env:PYTHONOPTIMIZE=2")
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    gateway = group.makegateway("popen//env:PYTHONDONTWRITEBYTECODE=1//env:PYTHONOPTIMIZE=2")
     source = "import sys; channel.send((sys.flags.dont_write_bytecode, sys.flags.optimize))"
-    assert gateway.remote_exec(source).receive() == (0, 2)
+    assert gateway.remote_exec(source).receive() == (1, 2)
 
 
 def test_a_death_is_explained(gateway):
