@@ -227,36 +227,56 @@ pub(crate) struct Start {
     pub(crate) passed: Option<Passed>,
 }
 
-/// Starts a process, as the leader of a process group of its own unless it asks at the terminal.
+/// Starts a process that has none of our descriptors but its standard ones and the one it is to have, as the leader of a
+/// process group of its own unless it asks at the terminal.
 #[allow(unsafe_code, reason = "what has to happen between fork and exec has no safe interface")]
 pub(crate) fn spawn(command: &mut Command, start: Start) -> io::Result<Process> {
     let Start { asks, nice, passed } = start;
     if !asks {
         command.process_group(0);
     }
-    if asks || nice != 0 || passed.is_some() {
-        let prepare = move || {
-            if asks {
-                // SAFETY: a system call without memory of ours.
-                unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
-            }
-            if let Some(passed) = &passed {
-                rustix::io::fcntl_setfd(&passed.fd, rustix::io::FdFlags::empty())?;
-            }
-            if nice != 0 {
-                rustix::process::nice(nice)?;
-            }
-            Ok(())
-        };
-        // SAFETY: the closure makes system calls and allocates nothing.
-        unsafe { command.pre_exec(prepare) };
-    }
+    let prepare = move || {
+        if asks {
+            // SAFETY: a system call without memory of ours.
+            unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+        }
+        close_the_rest_on_exec();
+        if let Some(passed) = &passed {
+            rustix::io::fcntl_setfd(&passed.fd, rustix::io::FdFlags::empty())?;
+        }
+        if nice != 0 {
+            rustix::process::nice(nice)?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls and allocates nothing.
+    unsafe { command.pre_exec(prepare) };
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("the system gave an impossible process id"))?;
     // Since nobody else waits for it, the number stays its own until `Process::reap`.
     drop(child);
     Process::watch(pid, !asks)
+}
+
+/// Marks every descriptor but the standard ones: a program may hold some, from a shell or a library of C, that nobody meant
+/// for our children, where a pipe kept open would never be at its end.
+#[allow(unsafe_code, reason = "there is no safe interface")]
+fn close_the_rest_on_exec() {
+    const FIRST: libc::c_int = 3;
+    #[cfg(target_os = "linux")]
+    {
+        const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+        // SAFETY: a system call without memory of ours, on no descriptor's content.
+        if unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_int::MAX, CLOSE_RANGE_CLOEXEC) } == 0 {
+            return;
+        }
+    }
+    // Where the system has no such call, as Linux before 5.11: the numbers that are in use as a rule.
+    for fd in FIRST..1024 {
+        // SAFETY: as above; a number that is not open is an error without effect.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
 }
 
 /// A child process, and the process group that it leads if it leads one.
