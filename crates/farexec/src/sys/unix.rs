@@ -268,7 +268,8 @@ fn close_the_rest_on_exec() {
     {
         const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
         // SAFETY: a system call without memory of ours, on no descriptor's content.
-        if unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_int::MAX, CLOSE_RANGE_CLOEXEC) } == 0 {
+        if unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_int::MAX, CLOSE_RANGE_CLOEXEC) } == 0
+        {
             return;
         }
     }
