@@ -62,4 +62,6 @@ __all__ = [
     "set_execmodel",
 ]
 
+Channel.RemoteError, Channel.TimeoutError = RemoteError, TimeoutError
+
 set_execmodel = default_group.set_execmodel

@@ -209,15 +209,4 @@ def coded(base):
 
 def install(channel, kind, content, target):
     """Executed at a worker: gives a codec to the channel of number `target`, or to all channels made from now on."""
-    gateway, codec = channel.gateway, KINDS[kind](content)
-    if gateway.coded_channel is None:
-        gateway.define_coded_channel(coded(type(channel)))
-    if target is None:
-        gateway.codec = codec
-        return
-    stream = gateway._streams.get(target)
-    if stream is not None:
-        stream.codec = codec
-        handle = stream.handle() if stream.handle is not None else None
-        if handle is not None:
-            gateway._give_codec(handle, codec)
+    channel.gateway.give_codec(KINDS[kind](content), coded, target)

@@ -29,9 +29,7 @@ def forward(channel, descriptors):
             if not data:
                 return
             try:
-                # The connection takes frames until the process exits, though the gateway has closed its channels.
-                written._stream.sending = True
-                written.send([number, data])
+                channel.gateway.send_last_words(written, [number, data])
             except (IOError, OSError):
                 os.write(kept[number], data)
 

@@ -33,6 +33,7 @@ except ImportError:  # Python 2, PyPy
 allocate_lock, start_new_thread, get_ident, sleep = thread.allocate_lock, thread.start_new_thread, thread.get_ident, time.sleep
 
 PROTOCOL_VERSION = 1
+WORKER_INTERFACE = (PROTOCOL_VERSION, 1)  # between this file and the extension module: changes with every change to it
 MARKER = b"\x00\xfeFAREXEC\xfe\x00"
 PAYLOAD_LIMIT = 2**31 - 1  # bytes in one frame
 NESTING_LIMIT = 900  # containers in containers, in the dump format; Python's own limit is a little above, and not always survived
@@ -91,7 +92,10 @@ def gateway_class(start):
     """Returns what makes the gateway of the execution model that START asks for, and what is wrong with that, if anything is."""
     model = native(start.get("execmodel") or "thread")
     if not start.get("extension"):
-        return Gateway, None
+        extension = find_extension() if start.get("native") else None
+        if extension is None:
+            return Gateway, None
+        return lambda incoming, outgoing, start: NativeGateway(extension, incoming, outgoing, start), None
     try:
         exec(compile(native(start["extension"]), "<farexec %s>" % model, "exec"), globals())
         return green_gateway(model), None  # noqa: F821  the extension defines it
@@ -202,10 +206,11 @@ class LoadError(DataFormatError):
 class RemoteError(Exception):
     """What went wrong at the other end; its text is what the other end wrote about it."""
 
-    def __init__(self, formatted, type_name="", frames=()):
+    def __init__(self, formatted, type_name="", message="", frames=()):
         Exception.__init__(self, formatted)
         self.formatted = formatted
         self.type_name = type_name
+        self.message = message
         self.frames = frames
 
     def __str__(self):
@@ -473,15 +478,105 @@ class Doorbell(object):
                 sleep(pause)
 
 
-class Gateway(object):
-    """The worker's end of the connection: who reads, who executes, what happens at the end."""
+class WorkerGateway(object):
+    """The worker's end of the connection: who executes, and what happens at the end. Its kinds are connections."""
 
+    def __init__(self, start):
+        self.id = native(start.get("id") or "worker") + "-worker"
+        self.execmodel = ExecModel(native(start.get("execmodel") or "thread"))
+        self._main_thread = get_ident()
+        self._group = bool(start.get("group")) and os.getpgrp() == os.getpid()
+        self._pid = os.getpid()
+        if self._group:
+            import atexit
+
+            atexit.register(self._kill_group)  # registered first, so it runs last
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as in the background of a shell
+        forget_in_children(self._forget)
+
+    def __repr__(self):
+        return "<WorkerGateway id=%r>" % self.id
+
+    def say_hello(self, problem):
+        try:
+            directory = os.getcwd()
+        except OSError:
+            directory = ""
+        implementation = sys.implementation.name if hasattr(sys, "implementation") else "cpython"
+        hello = {
+            "protocol": PROTOCOL_VERSION,
+            "worker": text(self.kind),
+            "implementation": text(implementation),
+            "version": list(sys.version_info[:3]),
+            "executable": text(sys.executable or ""),
+            "platform": text(sys.platform),
+            "cwd": text(directory),
+            "pid": os.getpid(),
+            "reads_message": READS_MESSAGE,
+            "error": text(problem) if problem else None,
+        }
+        self._answer(dump(hello, b"S"))
+
+    def serve(self):
+        """Executes in the main thread what arrives for it, until the gateway has ended and all executions with it."""
+        idle = False
+        while True:
+            try:
+                task = self._next_task()
+                if task is None:
+                    break
+                self._execute(task, True)
+            except KeyboardInterrupt:  # a Ctrl-C at a terminal is the coordinator's
+                pass
+            except Exception:  # a signal handler that user code left behind
+                sys.stderr.write("farexec worker: %s outside of any execution\n" % sys.exc_info()[0].__name__)
+            task = None  # the channel of what was executed is not to be kept
+        while not idle:
+            try:
+                self._wait_idle()
+                idle = True
+            except KeyboardInterrupt:
+                pass
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        except KeyboardInterrupt:
+            pass
+
+    def _execute(self, task, in_main):
+        channel, request = task
+        error = None
+        channel._executing = True
+        try:
+            if not in_main:
+                import_threading(self._main_thread)
+            run(channel, request)
+        except BaseException:
+            if not channel.isclosed():
+                error = describe_exception(sys.exc_info(), request)
+        finally:
+            channel._executing = False
+            # This worker counts as free before the other end learns of the end, so that it gets what comes next.
+            self._has_executed(channel, in_main)
+            self._close_channel(channel, error)
+
+    def _kill_group(self):
+        if self._group and self._cut_off and os.getpid() == self._pid == os.getpgrp():
+            for stream in (sys.stdout, sys.stderr):
+                try:
+                    stream.flush()
+                except Exception:
+                    pass
+            os.killpg(self._pid, signal.SIGKILL)
+
+
+class Gateway(WorkerGateway):
+    """The connection in Python alone: who reads, who writes, what becomes of what arrives."""
+
+    kind = "pure"
     codec = None  # that of channels which are made from now on
     coded_channel = None  # the kind of channel that uses a codec, once there is one
 
     def __init__(self, incoming, outgoing, start):
-        self.id = native(start.get("id") or "worker") + "-worker"
-        self.execmodel = ExecModel(native(start.get("execmodel") or "thread"))
         self._incoming = incoming
         self._outgoing = outgoing
         self._streams = {}
@@ -510,44 +605,13 @@ class Gateway(object):
         self._patient = deque()  # tasks that wait for the main thread, but not for long
         self._handing = allocate_lock()  # of tasks to the main thread
         self._main_busy = False  # whether the main thread has something to execute
-        self._main_thread = get_ident()
         self._main = Stream(0, self._config)  # where the main thread waits for a task
         self._running = {}  # tasks by identity
 
         self._ended = False
         self._cut_off = False  # whether it ended without a TERMINATE
         self._grace = GRACE
-        self._group = bool(start.get("group")) and os.getpgrp() == os.getpid()
-        self._pid = os.getpid()
-        if self._group:
-            import atexit
-
-            atexit.register(self._kill_group)  # registered first, so it runs last
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as in the background of a shell
-        forget_in_children(self._forget)
-
-    def __repr__(self):
-        return "<WorkerGateway id=%r>" % self.id
-
-    def say_hello(self, problem):
-        try:
-            directory = os.getcwd()
-        except OSError:
-            directory = ""
-        implementation = sys.implementation.name if hasattr(sys, "implementation") else "cpython"
-        hello = {
-            "protocol": PROTOCOL_VERSION,
-            "worker": text("pure"),
-            "implementation": text(implementation),
-            "version": list(sys.version_info[:3]),
-            "executable": text(sys.executable or ""),
-            "platform": text(sys.platform),
-            "cwd": text(directory),
-            "pid": os.getpid(),
-            "reads_message": READS_MESSAGE,
-            "error": text(problem) if problem else None,
-        }
-        self._post(MARKER + control_frame(HELLO, 0, hello))
+        WorkerGateway.__init__(self, start)
 
     def newchannel(self):
         """Opens a channel of this end's own. The other end learns of it when it is sent there."""
@@ -561,38 +625,27 @@ class Gateway(object):
             self._post(frame(OPEN, number))
         return channel
 
-    # Serving: the main thread.
+    def _answer(self, hello):
+        self._post(MARKER + frame(HELLO, 0, hello, DUMP_FORMAT))
 
-    def serve(self):
-        """Executes in the main thread what arrives for it, until the gateway has ended and all executions with it."""
-        while True:
-            try:
-                self._wait(self._has_task, self._main, None)
-                task, self._task = self._task, None
-                if task is None:
-                    break
-                if self._cut_off:  # nobody is left to want it
-                    self._running.clear()
-                    break
-                self._execute(task, True)
-            except KeyboardInterrupt:  # a Ctrl-C at a terminal is the coordinator's
-                pass
-            except Exception:  # a signal handler that user code left behind
-                sys.stderr.write("farexec worker: %s outside of any execution\n" % sys.exc_info()[0].__name__)
-        while self._running:
-            try:
-                self._main.bells[:] = [Doorbell()]
-                if self._running:
-                    self._main.bells[0].wait()
-            except KeyboardInterrupt:
-                pass
-        try:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        except KeyboardInterrupt:
-            pass
+    # Executions: who runs them.
+
+    def _next_task(self):
+        self._wait(self._has_task, self._main, None)
+        task, self._task = self._task, None
+        if task is not None and self._cut_off:  # nobody is left to want it
+            self._running.clear()
+            return None
+        return task
 
     def _has_task(self):
         return self._task is not None or self._ended
+
+    def _wait_idle(self):
+        while self._running:
+            self._main.bells[:] = [Doorbell()]
+            if self._running:
+                self._main.bells[0].wait()
 
     def _begin(self, flags, number, payload):
         """EXECUTE: hands it to the main thread if that is idle, else to a new one."""
@@ -606,7 +659,6 @@ class Gateway(object):
         beside = request.get("beside")
         if not beside:  # those are parts of farexec itself, which use no codecs
             self._give_codec(channel, self.codec)
-        channel._executing = True
         task = (channel, request)
         if self._standby_bell is None:
             self._standby_bell = Doorbell()
@@ -656,31 +708,20 @@ class Gateway(object):
         )
 
     def _refuse(self, task, why):
-        task[0]._executing = False
         self._close(task[0]._stream, {"text": text(why)})
 
     def _run_beside(self, task):
         start_new_thread(self._execute, (task, False))
 
-    def _execute(self, task, in_main):
-        channel, request = task
-        error = None
-        try:
-            if not in_main:
-                import_threading(self._main_thread)
-            run(channel, request)
-        except BaseException:
-            if not channel.isclosed():
-                error = describe_exception(sys.exc_info(), request)
-        finally:
-            channel._executing = False
-            # The main thread counts as idle before the other end learns of the end, so that it gets what comes next.
-            self._running.pop(channel.id, None)
-            if in_main:
-                self._next_for_main()
-            self._close(channel._stream, error)
-            if self._ended:
-                self._main.ring()
+    def _has_executed(self, channel, in_main):
+        self._running.pop(channel.id, None)
+        if in_main:
+            self._next_for_main()
+
+    def _close_channel(self, channel, error):
+        self._close(channel._stream, error)
+        if self._ended:
+            self._main.ring()
 
     # Reading: whoever waits.
 
@@ -900,7 +941,8 @@ class Gateway(object):
         elif kind == CLOSE_ERROR:
             if stream is not None and stream.receiving:
                 error = decode((payload,) if flags & DUMP_FORMAT else payload, (True, False), self)
-                stream.error = RemoteError(native(error["text"]), native(error.get("type") or ""), error.get("frames") or ())
+                texts = [native(error.get(key) or "") for key in ("text", "type", "message")]
+                stream.error = RemoteError(*texts, **{"frames": error.get("frames") or ()})
                 self._stop(stream, False)
         elif kind == PING:
             self._post(frame(PONG, 0, payload))
@@ -947,9 +989,25 @@ class Gateway(object):
             channel = self._handle_of(stream, stream.codec or self.codec)
         return channel
 
-    def define_coded_channel(self, kind):
-        self.coded_channel = kind
-        CHANNELS.add(kind)
+    def give_codec(self, codec, coded, number):
+        """Has the items of all channels that begin from now on, or of the one of this number, go through `codec`; `coded` makes such a
+        kind of channel."""
+        if self.coded_channel is None:
+            self.coded_channel = coded(Channel)
+            CHANNELS.add(self.coded_channel)
+        if number is None:
+            self.codec = codec
+        elif number in self._streams:
+            stream = self._streams[number]
+            stream.codec = codec
+            handle = stream.handle() if stream.handle is not None else None
+            if handle is not None:
+                self._give_codec(handle, codec)
+
+    def send_last_words(self, channel, item):
+        """Sends an item even if the end of the gateway has closed the channel: the other end listens until the process exits."""
+        channel._stream.sending = True
+        channel.send(item)
 
     def _handle_of(self, stream, codec):
         channel = Channel(self, stream)
@@ -1135,15 +1193,6 @@ class Gateway(object):
         else:
             os.kill(os.getpid(), signal.SIGINT)
 
-    def _kill_group(self):
-        if self._group and self._cut_off and os.getpid() == self._pid == os.getpgrp():
-            for stream in (sys.stdout, sys.stderr):
-                try:
-                    stream.flush()
-                except Exception:
-                    pass
-            os.killpg(self._pid, signal.SIGKILL)
-
     def _forget(self):
         """In a forked child: the connection is the parent's."""
         self._ended = True
@@ -1161,6 +1210,91 @@ class Gateway(object):
                 os.close(descriptor)
             except OSError:
                 pass
+
+
+class NativeGateway(WorkerGateway):
+    """The connection of the extension module of a farexec that is installed here: as the one above, and faster."""
+
+    kind = "native"
+
+    def __init__(self, extension, incoming, outgoing, start):
+        WorkerGateway.__init__(self, start)
+        model, group = self.execmodel.backend, self._group
+        kind = native_channel(extension.Channel)
+        self._connection = extension.Worker(incoming, outgoing, self, kind, Errors, native(start.get("id") or "worker"), model, group)
+        self.newchannel = self._connection.newchannel
+        self._answer = self._connection.say_hello
+        self._next_task = self._connection.next_task
+        self._wait_idle = self._connection.wait_idle
+        self._close_channel = self._connection.close
+        import atexit
+
+        atexit.register(self._connection.flush)
+
+    def _has_executed(self, channel, in_main):
+        self._connection.has_executed(in_main)
+
+    @property
+    def _cut_off(self):
+        return self._connection.was_cut_off
+
+    def give_codec(self, codec, coded, number):
+        self._connection.set_codec(codec, number)
+
+    def send_last_words(self, channel, item):
+        if not self._connection.send_last_words(channel, item):
+            raise OSError("the connection is closed")
+
+    def _forget(self):
+        self._group = False
+        self._connection.forget()
+
+
+class Errors(object):
+    """Where the extension finds what it raises."""
+
+    DumpError, LoadError, RemoteError, TimeoutError = DumpError, LoadError, RemoteError, TimeoutError
+
+
+def native_channel(base):
+    """Returns the kind of channel that a native worker has."""
+
+    class NativeChannel(base):
+        __doc__ = Channel.__doc__
+        RemoteError, TimeoutError = RemoteError, TimeoutError
+        makefile = Channel.makefile
+        setcodec = property()  # it is the coordinator's to say
+        _executing = False
+
+        def close(self, error=None):
+            if self._executing:
+                raise OSError("cannot explicitly close channel within remote_exec")
+            base.close(self, error)
+
+    NativeChannel.__name__ = NativeChannel.__qualname__ = "Channel"
+    return NativeChannel
+
+
+def find_extension():
+    """Returns the extension module of the farexec that can be imported here, if it fits; nothing else of the package is imported."""
+    if PY2 or PYPY:
+        return None
+    name = "farexec._native"
+    extension = sys.modules.get(name)
+    try:
+        if extension is None:
+            for finder in sys.meta_path:
+                package = finder.find_spec("farexec", None)
+                if package is not None:
+                    break
+            found = sys.modules["_frozen_importlib_external"].PathFinder.find_spec(name, package.submodule_search_locations)
+            extension = found.loader.create_module(found)
+            extension.__spec__ = found
+            found.loader.exec_module(extension)
+            sys.modules[name] = extension
+        return extension if extension.WORKER_INTERFACE == WORKER_INTERFACE else None
+    except Exception:  # there is none, or none for this interpreter: an ImportError, mostly
+        return None
 
 
 class ExecModel(object):

@@ -30,6 +30,8 @@ pub struct Start {
     pub nice: Option<i32>,
     /// Whether importing leaves no `.pyc` files.
     pub dont_write_bytecode: bool,
+    /// Whether the worker may be native, where it can.
+    pub native: bool,
     /// Whether the worker leads a process group of its own and takes it along when it is cut off.
     pub group: bool,
 }

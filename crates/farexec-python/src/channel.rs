@@ -1,10 +1,11 @@
 //! `Channel`: a two-way stream of items.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use farexec::{Channel, ChannelId, Payload};
-use pyo3::exceptions::{PyOSError, PyStopIteration};
+use pyo3::exceptions::{PyOSError, PyStopIteration, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyType, PyWeakrefReference};
@@ -12,27 +13,55 @@ use pyo3::types::{PyType, PyWeakrefReference};
 use crate::callback::{self, Endmarker};
 use crate::decode::{self, Resolver};
 use crate::encode::PyItem;
-use crate::errors;
+use crate::errors::{self, Raiser};
 use crate::green::{Greenlets, Hub};
 use crate::waiting::{waiting, working};
 
+thread_local! {
+    /// What the next object of a subclass becomes: Python makes those by calling their class.
+    static MADE: RefCell<Option<PyChannel>> = const { RefCell::new(None) };
+}
+
 /// Which Python object stands for which channel of a gateway, so that there is only ever one at a time.
 #[derive(Default)]
-pub(crate) struct Registry(Mutex<HashMap<ChannelId, Py<PyWeakrefReference>>>);
+pub(crate) struct Registry {
+    objects: Mutex<HashMap<ChannelId, Py<PyWeakrefReference>>>,
+    /// The codecs of channels that there is no object for yet.
+    codecs: Mutex<HashMap<ChannelId, Py<PyAny>>>,
+}
 
 impl Registry {
+    /// Has the items of one channel go through a codec; false if they go through one already.
+    pub(crate) fn set_codec(&self, py: Python<'_>, id: ChannelId, codec: Py<PyAny>) -> bool {
+        let object = self.get(py, id);
+        match object.as_ref().and_then(|object| object.cast::<PyChannel>().ok()) {
+            Some(channel) => channel.get().codec.0.set(codec).is_ok(),
+            None => self
+                .codecs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(id, codec)
+                .is_none(),
+        }
+    }
+
+    fn take_codec(&self, id: ChannelId) -> Option<Codec> {
+        let codec = self.codecs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)?;
+        Some(Codec(OnceLock::from(codec)))
+    }
+
     fn get<'py>(&self, py: Python<'py>, id: ChannelId) -> Option<Bound<'py, PyAny>> {
         let known =
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).map(|known| known.clone_ref(py));
+            self.objects.lock().unwrap_or_else(PoisonError::into_inner).get(&id).map(|known| known.clone_ref(py));
         known.and_then(|known| known.bind(py).upgrade())
     }
 
     fn insert(&self, id: ChannelId, reference: Py<PyWeakrefReference>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reference);
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reference);
     }
 
     fn forget(&self, id: ChannelId) {
-        let forgotten = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let forgotten = self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         drop(forgotten);
     }
 }
@@ -46,6 +75,10 @@ pub(crate) struct Home {
     pub(crate) greenlets: Option<Greenlets>,
     /// The codec of channels that are made now.
     pub(crate) codec: SharedCodec,
+    /// Whose exceptions its channels raise.
+    pub(crate) raiser: Raiser,
+    /// The class of its channels, if that is not [`PyChannel`] itself but a subclass.
+    pub(crate) class: Option<Py<PyType>>,
 }
 
 /// What items go through on their way to and from the encodings of farexec, if anything: an object with `encode` and `decode`.
@@ -88,7 +121,9 @@ impl Home {
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
         let (registry, gateway) = (Arc::clone(&self.registry), self.gateway.clone());
         let greenlets = self.greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py));
-        Self { face: self.face.clone_ref(py), registry, gateway, greenlets, codec: self.codec.clone() }
+        let class = self.class.as_ref().map(|class| class.clone_ref(py));
+        let (face, codec) = (self.face.clone_ref(py), self.codec.clone());
+        Self { face, registry, gateway, greenlets, codec, raiser: self.raiser, class }
     }
 
     pub(crate) fn hub(&self) -> Option<&Hub> {
@@ -101,9 +136,15 @@ impl Home {
         if let Some(known) = self.registry.get(py, id) {
             return Ok(known);
         }
-        let object =
-            Bound::new(py, PyChannel { channel, home: self.clone_ref(py), codec: self.codec.get(py) })?
-                .into_any();
+        let codec = self.registry.take_codec(id).unwrap_or_else(|| self.codec.get(py));
+        let made = PyChannel { channel, home: self.clone_ref(py), codec };
+        let object = match &self.class {
+            None => Bound::new(py, made)?.into_any(),
+            Some(class) => {
+                MADE.set(Some(made));
+                class.bind(py).call0()?
+            }
+        };
         self.registry.insert(id, PyWeakrefReference::new(&object)?.unbind());
         Ok(object)
     }
@@ -124,7 +165,7 @@ impl Resolver for Home {
 /// nested as you like; of exactly these types, so that nothing changes its type on the way.
 ///
 /// Dropping the last reference closes the channel.
-#[pyclass(name = "Channel", module = "farexec", weakref, frozen)]
+#[pyclass(name = "Channel", module = "farexec", weakref, frozen, subclass)]
 pub(crate) struct PyChannel {
     pub(crate) channel: Channel,
     pub(crate) home: Home,
@@ -151,18 +192,12 @@ impl PyChannel {
         self.home.face.clone_ref(py)
     }
 
-    /// What `receive` raises for an error at the far end.
-    #[classattr]
-    #[pyo3(name = "RemoteError")]
-    fn remote_error(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
-        errors::remote_error_class(py)
-    }
-
-    /// What `receive` raises when nothing came in time.
-    #[classattr]
-    #[pyo3(name = "TimeoutError")]
-    fn timeout_error(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
-        errors::timeout_error_class(py)
+    /// Channels are made by gateways; only those can call this.
+    #[new]
+    fn new() -> PyResult<Self> {
+        MADE.take().ok_or_else(|| {
+            PyTypeError::new_err("channels are made by gateways: remote_exec() and newchannel() return them")
+        })
     }
 
     /// Sends one item. It is on its way when this returns.
@@ -173,11 +208,11 @@ impl PyChannel {
     fn send(&self, py: Python<'_>, item: &Bound<'_, PyAny>) -> PyResult<()> {
         let encoded = self.codec.encode(item)?;
         let item = PyItem::new(encoded.as_ref().unwrap_or(item), Some(&self.home));
-        let is_full = self.channel.start_sending(&item).map_err(|error| errors::send(py, error))?;
+        let is_full = self.channel.start_sending(&item).map_err(|error| errors::send(py, self.home.raiser, error))?;
         if is_full {
             let channel = self.channel.clone();
             let result = working(py, self.home.hub(), None, move |wait| channel.finish_sending(wait))?;
-            result.map_err(|error| errors::send(py, error))?;
+            result.map_err(|error| errors::send(py, self.home.raiser, error))?;
         }
         Ok(())
     }
@@ -190,7 +225,7 @@ impl PyChannel {
         let payload = match self.channel.try_receive_payload() {
             Some(payload) => payload,
             None => waiting(py, self.home.hub(), timeout, |wait| self.channel.receive_payload(wait))?
-                .map_err(|error| errors::receive(py, error, timeout))?,
+                .map_err(|error| errors::receive(py, self.home.raiser, error, timeout))?,
         };
         self.decode(py, &payload)
     }
@@ -258,10 +293,10 @@ impl PyChannel {
     fn waitclose(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         waiting(py, self.home.hub(), timeout, |wait| self.channel.wait_close(wait))?.map_err(|error| {
             match error {
-                farexec::ReceiveError::Wait(error) => errors::wait(py, error, || {
+                farexec::ReceiveError::Wait(error) => errors::wait(py, self.home.raiser, error, || {
                     format!("the channel is not closed after {} seconds", timeout.unwrap_or_default())
                 }),
-                error => errors::receive(py, error, timeout),
+                error => errors::receive(py, self.home.raiser, error, timeout),
             }
         })
     }
@@ -274,7 +309,7 @@ impl PyChannel {
     /// Says how strings of the other major version of Python are taken on this channel; see `Gateway.reconfigure`.
     #[pyo3(signature = (py2str_as_py3str=true, py3str_as_py2str=false))]
     fn reconfigure(&self, py: Python<'_>, py2str_as_py3str: bool, py3str_as_py2str: bool) -> PyResult<()> {
-        self.channel.reconfigure(py2str_as_py3str, py3str_as_py2str).map_err(|error| errors::send(py, error))
+        self.channel.reconfigure(py2str_as_py3str, py3str_as_py2str).map_err(|error| errors::send(py, self.home.raiser, error))
     }
 
     /// Has items go through a codec from now on, at both ends; see `Gateway.setcodec`. What is on its way is not affected.
@@ -292,7 +327,8 @@ impl PyChannel {
 
     /// Returns the error the channel was closed with, if it was not raised before; it counts as raised then.
     fn _getremoteerror<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.channel.take_remote_error().map(|error| errors::remote_object(py, &error)).transpose()
+        let error = self.channel.take_remote_error();
+        error.map(|error| errors::remote_object(py, self.home.raiser, &error)).transpose()
     }
 
     fn __repr__(&self) -> String {

@@ -2,7 +2,7 @@
 
 use std::vec::Drain;
 
-use farexec::proto::encoding::{Build, BuildError, DecodeError};
+use farexec::proto::encoding::{Build, BuildError};
 use farexec::{ChannelId, Payload};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -29,11 +29,8 @@ impl Resolver for NoChannels {
 
 /// A received item as a Python object.
 pub(crate) fn payload<'py>(py: Python<'py>, payload: &Payload, home: &Home) -> PyResult<Bound<'py, PyAny>> {
-    payload.build(&mut PyBuilder::new(py, home)).map_err(|error| load_error(py, &error))
-}
-
-pub(crate) fn load_error(py: Python<'_>, error: &DecodeError) -> PyErr {
-    errors::load_error(py, error)
+    let built = payload.build(&mut PyBuilder::new(py, home));
+    built.map_err(|error| errors::load_error(py, home.raiser, &error))
 }
 
 /// Makes Python objects.

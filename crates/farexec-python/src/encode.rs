@@ -101,7 +101,7 @@ impl Walk<'_> {
             emit.end_frozen_set(len)
         } else if let Ok(complex) = object.cast_exact::<PyComplex>() {
             emit.complex(complex.real(), complex.imag())
-        } else if let Ok(channel) = object.cast_exact::<PyChannel>() {
+        } else if let Ok(channel) = object.cast::<PyChannel>() {
             match self.home {
                 Some(home) if channel.get().home.gateway == home.gateway => {
                     emit.channel(channel.get().channel.id())

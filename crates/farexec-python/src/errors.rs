@@ -1,7 +1,7 @@
 //! From errors of `farexec` to exceptions of the package `farexec`, which are Python classes in `farexec._errors`.
 
 use farexec::{
-    ChannelEnd, ExecError, GatewayError, HostFailure, ReceiveError, RemoteError, SendError, StartError,
+    Cause, ChannelEnd, ExecError, GatewayError, HostFailure, ReceiveError, RemoteError, SendError, StartError,
     WaitError,
 };
 use pyo3::exceptions::{PyEOFError, PyKeyboardInterrupt, PyOSError, PyValueError};
@@ -9,7 +9,22 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-/// The class of this name.
+/// Whose classes are raised: those of the package, or those of the worker that this process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Raiser {
+    Package,
+    Worker,
+}
+
+/// The namespace of worker.py, if this process is a worker.
+static WORKER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Has [`Raiser::Worker`] raise the classes that are attributes of `namespace`.
+pub(crate) fn set_worker(py: Python<'_>, namespace: Py<PyAny>) {
+    let _ = WORKER.set(py, namespace);
+}
+
+/// The class of this name in the package.
 macro_rules! class {
     ($function:ident, $name:literal) => {
         pub(crate) fn $function(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
@@ -19,15 +34,28 @@ macro_rules! class {
     };
 }
 
-class!(dump_error_class, "DumpError");
-class!(load_error_class, "LoadError");
-class!(remote_error_class, "RemoteError");
+/// The class of this name in the package, or at the worker.
+macro_rules! class_of {
+    ($function:ident, $name:literal) => {
+        pub(crate) fn $function(py: Python<'_>, raiser: Raiser) -> PyResult<Bound<'_, PyType>> {
+            static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+            match (raiser, WORKER.get(py)) {
+                (Raiser::Worker, Some(worker)) => Ok(worker.bind(py).getattr($name)?.cast_into()?),
+                _ => CLASS.import(py, "farexec._errors", $name).cloned(),
+            }
+        }
+    };
+}
+
+class_of!(dump_error_class, "DumpError");
+class_of!(load_error_class, "LoadError");
+class_of!(remote_error_class, "RemoteError");
+class_of!(timeout_error_class, "TimeoutError");
 class!(start_error_class, "StartError");
 class!(interpreter_not_found_class, "InterpreterNotFound");
 class!(host_not_found_class, "HostNotFound");
 class!(host_unreachable_class, "HostUnreachable");
 class!(authentication_failed_class, "AuthenticationFailed");
-class!(timeout_error_class, "TimeoutError");
 class!(rsync_error_class, "RSyncError");
 
 /// An exception of a class with one text.
@@ -38,25 +66,22 @@ pub(crate) fn exception(class: PyResult<Bound<'_, PyType>>, text: String) -> PyE
     }
 }
 
-pub(crate) fn timeout(py: Python<'_>, text: String) -> PyErr {
-    exception(timeout_error_class(py), text)
+pub(crate) fn dump_error(py: Python<'_>, raiser: Raiser, error: &dyn std::error::Error) -> PyErr {
+    exception(dump_error_class(py, raiser), error.to_string())
 }
 
-pub(crate) fn dump_error(py: Python<'_>, error: &dyn std::error::Error) -> PyErr {
-    exception(dump_error_class(py), error.to_string())
-}
-
-pub(crate) fn load_error(py: Python<'_>, error: &dyn std::error::Error) -> PyErr {
-    exception(load_error_class(py), error.to_string())
+pub(crate) fn load_error(py: Python<'_>, raiser: Raiser, error: &dyn std::error::Error) -> PyErr {
+    exception(load_error_class(py, raiser), error.to_string())
 }
 
 /// A remote error as an object, for `_getremoteerror`.
-pub(crate) fn remote_object<'py>(py: Python<'py>, error: &RemoteError) -> PyResult<Bound<'py, PyAny>> {
-    remote_error_class(py)?.call1((error.text(), error.type_name(), error.message(), error.frames().to_vec()))
-}
-
-pub(crate) fn remote(py: Python<'_>, error: &RemoteError) -> PyErr {
-    remote_object(py, error).map_or_else(|error| error, PyErr::from_value)
+pub(crate) fn remote_object<'py>(
+    py: Python<'py>,
+    raiser: Raiser,
+    error: &RemoteError,
+) -> PyResult<Bound<'py, PyAny>> {
+    let frames = error.frames().to_vec();
+    remote_error_class(py, raiser)?.call1((error.text(), error.type_name(), error.message(), frames))
 }
 
 /// A wait that was called away: the signal handler has raised something, or will.
@@ -66,18 +91,24 @@ pub(crate) fn interrupted(py: Python<'_>) -> PyErr {
         .unwrap_or_else(|| PyKeyboardInterrupt::new_err(()))
 }
 
-pub(crate) fn wait(py: Python<'_>, error: WaitError, text: impl FnOnce() -> String) -> PyErr {
+pub(crate) fn wait(
+    py: Python<'_>,
+    raiser: Raiser,
+    error: WaitError,
+    text: impl FnOnce() -> String,
+) -> PyErr {
     match error {
-        WaitError::Timeout => timeout(py, text()),
+        WaitError::Timeout => exception(timeout_error_class(py, raiser), text()),
         // What polls asks again instead of telling.
         WaitError::Interrupted | WaitError::Pending => interrupted(py),
     }
 }
 
 /// No more items: EOFError, which says why if the gateway ended.
-pub(crate) fn end(end: &ChannelEnd) -> PyErr {
+pub(crate) fn end(raiser: Raiser, end: &ChannelEnd) -> PyErr {
     match end {
-        ChannelEnd::Gateway(reason) => PyEOFError::new_err(reason.to_string()),
+        // A worker is not told of itself why it ends, unless it is none any more.
+        ChannelEnd::Gateway(reason) if raiser == Raiser::Package || *reason.cause() == Cause::Inherited => PyEOFError::new_err(reason.to_string()),
         ChannelEnd::Error(_) => {
             PyEOFError::new_err("closed by the far end with an error that was reported before")
         }
@@ -85,41 +116,48 @@ pub(crate) fn end(end: &ChannelEnd) -> PyErr {
     }
 }
 
-pub(crate) fn receive(py: Python<'_>, error: ReceiveError, timeout_seconds: Option<f64>) -> PyErr {
+pub(crate) fn receive(
+    py: Python<'_>,
+    raiser: Raiser,
+    error: ReceiveError,
+    timeout_seconds: Option<f64>,
+) -> PyErr {
     match error {
-        ReceiveError::End(reason) => end(&reason),
-        ReceiveError::Remote(error) => remote(py, &error),
+        ReceiveError::End(reason) => end(raiser, &reason),
+        ReceiveError::Remote(error) => {
+            remote_object(py, raiser, &error).map_or_else(|error| error, PyErr::from_value)
+        }
         ReceiveError::Wait(error) => {
-            wait(py, error, || format!("no item after {} seconds", timeout_seconds.unwrap_or_default()))
+            wait(py, raiser, error, || format!("no item after {} seconds", timeout_seconds.unwrap_or_default()))
         }
         ReceiveError::AlreadyTaken(_) => PyOSError::new_err(
             "cannot receive(): the items of this channel go to a callback or a receive queue",
         ),
-        ReceiveError::Decode(error) => load_error(py, &error),
+        ReceiveError::Decode(error) => load_error(py, raiser, &error),
         other => PyOSError::new_err(other.to_string()),
     }
 }
 
-pub(crate) fn send(py: Python<'_>, error: SendError) -> PyErr {
+pub(crate) fn send(py: Python<'_>, raiser: Raiser, error: SendError) -> PyErr {
     match error {
-        SendError::Encode(error) => dump_error(py, &error),
-        SendError::TooLong(error) => dump_error(py, &error),
-        SendError::Wait(error) => wait(py, error, || "the worker did not take what was sent".into()),
+        SendError::Encode(error) => dump_error(py, raiser, &error),
+        SendError::TooLong(error) => dump_error(py, raiser, &error),
+        SendError::Wait(error) => wait(py, raiser, error, || "the worker did not take what was sent".into()),
         other => PyOSError::new_err(other.to_string()),
     }
 }
 
 pub(crate) fn execute(py: Python<'_>, error: ExecError) -> PyErr {
     match error {
-        ExecError::Arguments(_) | ExecError::TooLong(_) => dump_error(py, &error),
-        ExecError::Wait(error) => wait(py, error, || "the worker did not take what was sent".into()),
+        ExecError::Arguments(_) | ExecError::TooLong(_) => dump_error(py, Raiser::Package, &error),
+        ExecError::Wait(error) => wait(py, Raiser::Package, error, || "the worker did not take what was sent".into()),
         other => PyOSError::new_err(other.to_string()),
     }
 }
 
 pub(crate) fn gateway(py: Python<'_>, error: GatewayError) -> PyErr {
     match error {
-        GatewayError::Wait(error) => wait(py, error, || "the worker did not answer".into()),
+        GatewayError::Wait(error) => wait(py, Raiser::Package, error, || "the worker did not answer".into()),
         other => PyOSError::new_err(other.to_string()),
     }
 }

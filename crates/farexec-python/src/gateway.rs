@@ -8,7 +8,7 @@ use pyo3::types::PyDict;
 
 use crate::channel::{Home, Registry, SharedCodec};
 use crate::encode::PyKwargs;
-use crate::errors;
+use crate::errors::{self, Raiser};
 use crate::green::{Greenlets, Hub};
 use crate::waiting::{waiting, working};
 
@@ -34,7 +34,8 @@ impl PyGateway {
     pub(crate) fn home(&self, py: Python<'_>, face: Py<PyAny>) -> Home {
         let greenlets = self.greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py));
         let (registry, codec) = (Arc::clone(&self.registry), self.codec.clone());
-        Home { face, registry, gateway: self.gateway.clone(), greenlets, codec }
+        let (gateway, raiser) = (self.gateway.clone(), Raiser::Package);
+        Home { face, registry, gateway, greenlets, codec, raiser, class: None }
     }
 }
 

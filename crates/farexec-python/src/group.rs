@@ -7,7 +7,7 @@ use farexec::{ExecModel, Gateway, Group, OutputLine, Spec, Termination, Transpor
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::errors;
+use crate::errors::{self, Raiser};
 use crate::gateway::PyGateway;
 use crate::green::Greenlets;
 use crate::waiting::working;
@@ -100,7 +100,7 @@ impl PyGroup {
                 Ok(ended.iter().map(|(gateway, how)| (gateway.id().into(), why(gateway, *how))).collect())
             }
             Err(WaitError::Interrupted) => Err(errors::interrupted(py)),
-            Err(error) => Err(errors::wait(py, error, || "the workers go on".into())),
+            Err(error) => Err(errors::wait(py, Raiser::Package, error, || "the workers go on".into())),
         }
     }
 }

@@ -15,6 +15,7 @@ mod queue;
 mod rsync;
 mod serialize;
 mod waiting;
+mod worker;
 
 use pyo3::prelude::*;
 
@@ -30,6 +31,8 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(serialize::loads, module)?)?;
     module.add_function(wrap_pyfunction!(group::parse_spec, module)?)?;
     module.add_function(wrap_pyfunction!(rsync::rsync, module)?)?;
+    module.add_class::<worker::PyWorker>()?;
+    module.add("WORKER_INTERFACE", worker::INTERFACE)?;
     module.add("NO_ENDMARKER", callback::no_endmarker(module.py())?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     Ok(())

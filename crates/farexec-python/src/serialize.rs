@@ -9,7 +9,7 @@ use pyo3::types::PyBytes;
 
 use crate::decode::{NoChannels, PyBuilder};
 use crate::encode::PyItem;
-use crate::errors;
+use crate::errors::{self, Raiser};
 
 /// A buffer larger than this is given back after use.
 const KEPT_CAPACITY: usize = 4 << 20;
@@ -29,7 +29,7 @@ pub(crate) fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<B
     let written = dump::dumps_into(&PyItem::new(obj, None), &mut bytes);
     let result = match written {
         Ok(()) => Ok(PyBytes::new(py, &bytes)),
-        Err(error) => Err(errors::dump_error(py, &error)),
+        Err(error) => Err(errors::dump_error(py, Raiser::Package, &error)),
     };
     if bytes.capacity() <= KEPT_CAPACITY {
         BUFFER.set(bytes);
@@ -52,5 +52,5 @@ pub(crate) fn loads<'py>(
     let _ = py3str_as_py2str;
     let mut builder = PyBuilder::new(py, &NoChannels);
     dump::loads(&bytestring, StringCoercion { py2str_as_py3str }, &mut builder)
-        .map_err(|error| errors::load_error(py, &error))
+        .map_err(|error| errors::load_error(py, Raiser::Package, &error))
 }

@@ -1,6 +1,8 @@
 //! Waiting from Python: without the interpreter's lock, and so that Ctrl-C gets through.
 
 use std::cell::{Cell, RefCell};
+use std::sync::OnceLock;
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use farexec::Wait;
@@ -15,6 +17,9 @@ thread_local! {
     /// Whether this is the thread in which Python runs signal handlers, once that is known.
     static IS_MAIN: Cell<Option<bool>> = const { Cell::new(None) };
 }
+
+/// The main thread, if it said so.
+static MAIN: OnceLock<ThreadId> = OnceLock::new();
 
 /// The exception that ended an interrupted wait.
 pub(crate) fn take_interruption() -> Option<PyErr> {
@@ -55,7 +60,7 @@ fn blocking<T: Send>(
 ) -> PyResult<T> {
     let wait = wait(seconds)?;
     if is_main_thread(py)? {
-        return Ok(py.detach(|| operation(&wait.unless(&interrupted))));
+        return Ok(py.detach(|| operation(&wait.unless_signal(&interrupted))));
     }
     Ok(py.detach(|| operation(&wait)))
 }
@@ -84,9 +89,19 @@ fn interrupted() -> bool {
     })
 }
 
+/// Says that the calling thread is the main one, which Python then need not be asked: a worker knows.
+pub(crate) fn this_is_the_main_thread() {
+    let _ = MAIN.set(std::thread::current().id());
+    IS_MAIN.set(Some(true));
+}
+
 fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
     if let Some(known) = IS_MAIN.get() {
         return Ok(known);
+    }
+    if let Some(main) = MAIN.get() {
+        IS_MAIN.set(Some(false));
+        return Ok(*main == std::thread::current().id());
     }
     let threading = py.import("threading")?;
     let is_main = threading.call_method0("current_thread")?.is(&threading.call_method0("main_thread")?);

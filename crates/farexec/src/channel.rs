@@ -124,7 +124,7 @@ impl Channel {
     /// # Errors
     /// [`SendError`]; nothing was sent then.
     pub fn start_sending(&self, item: &impl Encode) -> Result<bool, SendError> {
-        if self.0.inbox.state().closed {
+        if self.is_inherited() || self.0.inbox.state().closed {
             return Err(self.closed_error());
         }
         FRAME.with(|buffer| {
@@ -172,6 +172,7 @@ impl Channel {
     /// # Errors
     /// [`ReceiveError`].
     pub fn receive_payload(&self, wait: &Wait<'_>) -> Result<Payload, ReceiveError> {
+        self.check_not_inherited()?;
         self.0.gateway.link().wait(Some(&self.0.inbox), wait, || {
             let mut state = self.0.inbox.state();
             if let Some(payload) = state.items.pop_front() {
@@ -191,6 +192,9 @@ impl Channel {
     /// Receives the next item if it is there.
     #[must_use]
     pub fn try_receive_payload(&self) -> Option<Payload> {
+        if self.is_inherited() {
+            return None;
+        }
         self.0.inbox.state().items.pop_front()
     }
 
@@ -242,6 +246,7 @@ impl Channel {
     /// [`ReceiveError::Remote`] if the far end closed the channel with an error that nobody was told yet; [`ReceiveError::End`] if its
     /// gateway ended without being asked; [`ReceiveError::Wait`].
     pub fn wait_close(&self, wait: &Wait<'_>) -> Result<(), ReceiveError> {
+        self.check_not_inherited()?;
         self.0.gateway.link().wait(Some(&self.0.inbox), wait, || {
             let mut state = self.0.inbox.state();
             (state.end.is_some() && state.drained).then(|| match (state.error.take(), &state.end) {
@@ -257,7 +262,7 @@ impl Channel {
     /// Whether nothing can be sent any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.0.inbox.state().closed
+        self.is_inherited() || self.0.inbox.state().closed
     }
 
     /// Whether no more items can arrive.
@@ -289,10 +294,27 @@ impl Channel {
             .map_err(|error| self.send_error(error))
     }
 
+    /// Whether it is that of the process that this one was forked from.
+    fn is_inherited(&self) -> bool {
+        self.0.gateway.link().is_inherited()
+    }
+
+    fn check_not_inherited(&self) -> Result<(), ReceiveError> {
+        match self.0.gateway.link().end() {
+            Some(reason) if self.is_inherited() => {
+                Err(ReceiveError::End(ChannelEnd::Gateway(reason.clone())))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn closed_error(&self) -> SendError {
-        let reason = match self.0.inbox.state().end.clone() {
-            Some(end) => end.to_string(),
-            None => "it is closed".into(),
+        let reason = match self.check_not_inherited() {
+            Err(error) => error.to_string(),
+            Ok(()) => match self.0.inbox.state().end.clone() {
+                Some(end) => end.to_string(),
+                None => "it is closed".into(),
+            },
         };
         SendError::Closed { channel: self.to_string(), reason }
     }
@@ -310,6 +332,9 @@ impl Channel {
 impl Drop for Handle {
     fn drop(&mut self) {
         let link = self.gateway.link();
+        if link.is_inherited() {
+            return;
+        }
         let state = self.inbox.state();
         let (closed, has_callback) = (state.closed, matches!(state.sink, Sink::Callback(_)));
         drop(state);

@@ -35,6 +35,8 @@ pub enum Cause {
     ConnectionLost(String),
     /// The worker sent what the protocol does not allow.
     Protocol(String),
+    /// The gateway is that of the process which this one was forked from.
+    Inherited,
 }
 
 impl EndReason {
@@ -82,6 +84,9 @@ impl fmt::Display for EndReason {
             Cause::Killed => f.write_str(" did not end in time and was killed")?,
             Cause::ConnectionLost(why) => write!(f, " was lost: {why}")?,
             Cause::Protocol(why) => write!(f, " was given up: {why}")?,
+            Cause::Inherited => {
+                f.write_str(" belongs to the process that this one was forked from: make a gateway here")?;
+            }
         }
         if !stderr.is_empty() && !self.is_orderly() {
             write!(f, "; its last words on standard error:\n{}", stderr.join("\n"))?;

@@ -1,7 +1,7 @@
 //! Gateways: the handle on one worker.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use farexec_proto::control::{Hello, Status, Terminate};
@@ -39,6 +39,15 @@ struct Inner {
     process: u32,
 }
 
+/// A gateway as long as somebody has it.
+pub(crate) struct WeakGateway(Weak<Inner>);
+
+impl WeakGateway {
+    pub(crate) fn upgrade(&self) -> Option<Gateway> {
+        self.0.upgrade().map(Gateway)
+    }
+}
+
 /// What came of ending a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Termination {
@@ -71,6 +80,23 @@ impl Gateway {
             hello: OnceLock::new(),
             process: sys::process_id(),
         })))
+    }
+
+    /// The gateway as its worker has it.
+    pub(crate) fn serving(link: Arc<Link>, execmodel: ExecModel) -> Self {
+        Self(Arc::new(Inner {
+            link,
+            spec: Spec::default(),
+            command: String::new(),
+            address: None,
+            execmodel,
+            hello: OnceLock::new(),
+            process: sys::process_id(),
+        }))
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakGateway {
+        WeakGateway(Arc::downgrade(&self.0))
     }
 
     /// Waits for the worker's answer.
@@ -204,6 +230,7 @@ impl Gateway {
     /// [`ExecError`]
     pub fn execute<K: Kwargs>(&self, request: &Request<'_, K>) -> Result<Channel, ExecError> {
         let link = &self.0.link;
+        link.check_not_inherited()?;
         let inbox = link.open_channel();
         let mut out = Vec::new();
         let written = frame::write_with(&mut out, Kind::Execute, inbox.id, |out| {
@@ -215,10 +242,7 @@ impl Gateway {
         }
         if let Err(error) = link.send(&out) {
             link.forget_channel(inbox.id);
-            return Err(match error {
-                SendFailure::Ended(reason) => ExecError::Ended(reason),
-                SendFailure::Wait(error) => ExecError::Wait(error),
-            });
+            return Err(error.into());
         }
         Ok(Channel::new(inbox, self.clone()))
     }
@@ -228,6 +252,7 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError`] if the gateway has ended.
     pub fn new_channel(&self) -> Result<Channel, GatewayError> {
+        self.0.link.check_not_inherited()?;
         let inbox = self.0.link.open_channel();
         let mut out = Vec::new();
         frame::write(&mut out, Kind::Open, Encoding::Message, inbox.id, &[]);
@@ -334,6 +359,15 @@ pub(crate) fn send_reconfigure(
     let payload = [u8::from(py2str_as_py3str), u8::from(py3str_as_py2str)];
     frame::write(&mut out, Kind::Reconfigure, Encoding::Message, id, &payload);
     link.send(&out).map(drop)
+}
+
+impl From<SendFailure> for ExecError {
+    fn from(failure: SendFailure) -> Self {
+        match failure {
+            SendFailure::Ended(reason) => Self::Ended(reason),
+            SendFailure::Wait(error) => Self::Wait(error),
+        }
+    }
 }
 
 impl From<SendFailure> for GatewayError {

@@ -22,6 +22,7 @@
 #![deny(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod answers;
 mod bootstrap;
 mod callback;
 mod channel;
@@ -47,6 +48,7 @@ mod trace;
 mod transport;
 mod wait;
 mod watch;
+mod worker;
 
 pub use bootstrap::STAGE_0;
 pub use channel::{Channel, ReceiveError, SendError};
@@ -65,3 +67,4 @@ pub use rsync::{Failure, Observer, Rsync, RsyncError, RsyncEvent, RsyncReport, S
 pub use source::{Kwargs, Request, Source};
 pub use spec::{ExecModel, Output, Spec, SpecError, Transport};
 pub use wait::{Wait, WaitError};
+pub use worker::{Execution, Worker, WorkerSettings};

@@ -9,6 +9,9 @@ pub(crate) const STANDBY: Duration = Duration::from_millis(4);
 /// How often a wait that can be interrupted looks whether it is.
 pub(crate) const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 
+/// How often a wait that only signals interrupt looks whether one came just before it began; others get it out of the wait.
+pub(crate) const SIGNAL_CHECK: Duration = Duration::from_secs(1);
+
 /// How long a worker may take from its start to its answer.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -50,3 +53,17 @@ pub(crate) const TRACED_PAYLOAD: usize = 64 << 10;
 
 /// Characters that a trace shows of a payload.
 pub(crate) const TRACED_TEXT: usize = 200;
+
+/// How long an execution waits for a busy main thread, if it may run nowhere else, before it is refused.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a worker that was cut off lets its executions go on before it interrupts them. One that was asked to end is told how
+/// long.
+pub(crate) const GRACE_CUT_OFF: Duration = Duration::from_millis(500);
+
+/// How long after that a worker exits, whatever its executions do: if it was asked to end, and if it was cut off.
+pub(crate) const LAST_GRACE: Duration = Duration::from_secs(10);
+pub(crate) const LAST_GRACE_CUT_OFF: Duration = Duration::from_secs(1);
+
+/// The longest time that a worker may be told to let executions go on.
+pub(crate) const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);

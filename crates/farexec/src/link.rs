@@ -15,15 +15,15 @@
 //! By [`Link::finish`], once, whatever the reason; all that waits, every queue and every callback is told there.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use farexec_proto::control::{ErrorReport, Hello, Status, Terminate};
+use farexec_proto::control::{ErrorReport, Hello, Terminate};
 use farexec_proto::encoding::{Encode, EncodeError, StringCoercion, dump, encode_item};
 use farexec_proto::frame::{FrameReader, Kind};
 use farexec_proto::handshake::MarkerScanner;
@@ -32,10 +32,11 @@ use farexec_proto::session::{Event, Session, Side};
 use farexec_proto::{ChannelId, Encoding, frame};
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::answers::Answers;
 use crate::end::{Cause, ChannelEnd, EndReason, RemoteError};
 use crate::error::ExecError;
 use crate::inbox::{Inbox, Wakers};
-use crate::limits::{EXIT_AFTER_EOF, READ_CHUNK, READS_PER_TURN};
+use crate::limits::{EXIT_AFTER_EOF, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN};
 use crate::outbox::{Broken, Outbox};
 use crate::reactor::{Reactor, Source, Standby};
 use crate::supervisor::Supervisor;
@@ -43,12 +44,15 @@ use crate::sys::{self, Interest, Transfer, Waker, Woken};
 use crate::trace;
 use crate::wait::{Wait, WaitError};
 use crate::watch::{Watch, Watched};
+use crate::worker::Duties;
 
 /// The connection to one worker.
 pub(crate) struct Link {
     id: String,
     reactor: Arc<Reactor>,
     supervisor: Option<Arc<Supervisor>>,
+    /// What this side owes as a worker, if it is one.
+    duties: Option<Arc<Duties>>,
     input: Arc<OwnedFd>,
     input_key: OnceLock<usize>,
     /// The reading role: whoever holds it is the only one to read.
@@ -79,6 +83,18 @@ pub(crate) struct Link {
     /// How a process exited that is not ours to wait for, as far as somebody told.
     far_exit: OnceLock<i32>,
     end: OnceLock<EndReason>,
+    /// Which process made it; its child after a fork may not touch what both have.
+    generation: u32,
+    /// What such a child is told.
+    inherited: OnceLock<EndReason>,
+}
+
+/// What a worker was asked for in what was just read.
+#[derive(Default)]
+struct Asked {
+    executions: Vec<(Arc<Inbox>, Encoding, Vec<u8>)>,
+    statuses: usize,
+    to_end: Option<Terminate>,
 }
 
 #[derive(Debug, Default)]
@@ -86,16 +102,6 @@ struct Reading {
     scanner: MarkerScanner,
     answered: bool,
     frames: FrameReader,
-}
-
-/// What the worker said that belongs to no channel.
-#[derive(Debug, Default)]
-struct Answers {
-    hello: Option<Hello>,
-    statuses: VecDeque<Status>,
-    status_requests: u64,
-    status_replies: u64,
-    chatter: Vec<u8>,
 }
 
 /// The two pipes of a connection, seen from this side.
@@ -121,19 +127,42 @@ thread_local! {
 }
 
 impl Link {
-    /// A connection at its beginning, served by the reactor.
+    /// A coordinator's connection at its beginning, served by the reactor.
     pub(crate) fn new(id: &str, pipes: Pipes, supervisor: Option<Arc<Supervisor>>) -> io::Result<Arc<Self>> {
+        let link = Self::connect(id, pipes, supervisor, None)?;
+        link.start_reading();
+        if let Some(supervisor) = &link.supervisor {
+            supervisor.watch(&link.reactor, Some(&link))?;
+        }
+        Ok(link)
+    }
+
+    /// A worker's connection once START was read. Nothing else is before [`start_reading`](Self::start_reading).
+    pub(crate) fn serving(id: &str, pipes: Pipes, duties: Arc<Duties>) -> io::Result<Arc<Self>> {
+        let link = Self::connect(id, pipes, None, Some(duties))?;
+        link.reading.lock().answered = true;
+        Ok(link)
+    }
+
+    fn connect(
+        id: &str,
+        pipes: Pipes,
+        supervisor: Option<Arc<Supervisor>>,
+        duties: Option<Arc<Duties>>,
+    ) -> io::Result<Arc<Self>> {
         let reactor = Reactor::current()?;
         let input = Arc::new(pipes.input);
+        let side = if duties.is_some() { Side::Worker } else { Side::Coordinator };
         let link = Arc::new(Self {
             id: id.into(),
             reactor: Arc::clone(&reactor),
             supervisor,
+            duties,
             input: Arc::clone(&input),
             input_key: OnceLock::new(),
             reading: Mutex::default(),
             outbox: Arc::new(Outbox::new(pipes.output)?),
-            session: Mutex::new(Session::new(Side::Coordinator)),
+            session: Mutex::new(Session::new(side)),
             answers: Mutex::default(),
             unclaimed: Mutex::default(),
             waiters: Mutex::default(),
@@ -144,20 +173,25 @@ impl Link {
             last_reads: AtomicU64::new(0),
             consumers: Arc::default(),
             py2str_as_py3str: AtomicBool::new(true),
-            reads_message: AtomicBool::new(false),
+            // A coordinator learns it from the worker; a worker is told by the code that it executes.
+            reads_message: AtomicBool::new(side == Side::Worker),
             asked_to_end: AtomicBool::new(false),
             input_ended: AtomicBool::new(false),
             far_exit: OnceLock::new(),
             end: OnceLock::new(),
+            generation: sys::generation(),
+            inherited: OnceLock::new(),
         });
         link.outbox.register(&reactor)?;
         let source = Arc::clone(&link);
-        let key = reactor.add(input, Interest::Readable, move |_| source)?;
+        let key = reactor.add(input, Interest::Nothing, move |_| source)?;
         let _ = link.input_key.set(key);
-        if let Some(supervisor) = &link.supervisor {
-            supervisor.watch(&reactor, Some(&link))?;
-        }
         Ok(link)
+    }
+
+    /// Has the reactor read from now on, where nobody else does.
+    pub(crate) fn start_reading(&self) {
+        self.arm();
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -172,8 +206,30 @@ impl Link {
         &self.reactor
     }
 
+    /// Why the connection has ended, once it has.
     pub(crate) fn end(&self) -> Option<&EndReason> {
+        if self.generation != sys::generation() {
+            return Some(self.inherited.get_or_init(|| EndReason::new(&self.id, None, Cause::Inherited, Vec::new())));
+        }
         self.end.get()
+    }
+
+    /// Whether it is that of the process that this one was forked from. Locks may be held for ever then.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.generation != sys::generation()
+    }
+
+    /// In the child of a fork: lets go of the descriptors, which are the parent's to close.
+    pub(crate) fn let_go(&self) {
+        for fd in [Some(Arc::clone(&self.input)), self.outbox.try_output()].into_iter().flatten() {
+            if let Err(error) = sys::let_go(&*fd) {
+                tracing::warn!(%error, "a forked process keeps its parent's connection open");
+            }
+        }
+    }
+
+    pub(crate) fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock()
     }
 
     pub(crate) fn session(&self) -> MutexGuard<'_, Session<Arc<Inbox>>> {
@@ -396,7 +452,7 @@ impl Link {
                 Ok(true) => reading.answered = true,
                 Ok(false) => return false,
                 Err(error) => {
-                    self.answers.lock().chatter = reading.scanner.chatter().to_vec();
+                    self.answers.lock().set_chatter(reading.scanner.chatter());
                     self.give_up(Cause::Protocol(error.to_string()));
                     return true;
                 }
@@ -404,6 +460,7 @@ impl Link {
         }
         let mut replies = Vec::new();
         let mut woken = false;
+        let mut asked = Asked::default();
         let mut session = self.session.lock();
         let broken = loop {
             let frame = match reading.frames.next(&mut bytes) {
@@ -437,7 +494,7 @@ impl Link {
                     Ok(hello) => {
                         let hello: Hello = hello;
                         self.reads_message.store(hello.reads_message, Ordering::Relaxed);
-                        self.answers.lock().hello = Some(hello);
+                        self.answers.lock().set_hello(hello);
                         woken = true;
                         self.wake_waiters();
                     }
@@ -445,26 +502,44 @@ impl Link {
                 },
                 Event::Status(encoding, payload) => match decode_control(encoding, &payload) {
                     Ok(status) => {
-                        let mut answers = self.answers.lock();
-                        answers.status_replies += 1;
-                        answers.statuses.push_back(status);
-                        drop(answers);
+                        self.answers.lock().add_status(status);
                         woken = true;
                         self.wake_waiters();
                     }
                     Err(error) => break Some(format!("its status cannot be read: {error}")),
                 },
-                // The session lets the peer send only what a worker may.
-                Event::Nothing
-                | Event::Opened(_)
-                | Event::Pong(_)
-                | Event::Execute { .. }
-                | Event::Start(_)
-                | Event::StatusAsked
-                | Event::Terminate(..) => {}
+                // The session lets each side send only what is its to send: these are for workers.
+                Event::Execute { channel, encoding, request } => {
+                    asked.executions.push((Arc::clone(channel), encoding, request.into_owned()));
+                }
+                Event::StatusAsked => asked.statuses += 1,
+                Event::Terminate(encoding, payload) => match terminate(encoding, &payload) {
+                    Ok(request) => {
+                        asked.to_end = Some(request);
+                        break None;
+                    }
+                    Err(error) => break Some(format!("its TERMINATE cannot be read: {error}")),
+                },
+                Event::Start(_) => break Some("it sent a second START".into()),
+                Event::Nothing | Event::Opened(_) | Event::Pong(_) => {}
             }
         };
+        if let (1.., Some(duties)) = (asked.statuses, &self.duties) {
+            let status = duties.status(session.channel_count());
+            let mut payload = Vec::new();
+            if dump::encode(&AsItem(&status), &mut payload).is_ok() {
+                (0..asked.statuses).for_each(|_| session.write_status(Encoding::Dump, &payload, &mut replies));
+            }
+        }
         drop(session);
+        if let Some(duties) = &self.duties {
+            for (inbox, encoding, request) in asked.executions {
+                if duties.take_in(self, inbox, encoding, request) {
+                    woken = true;
+                    self.wake_waiters();
+                }
+            }
+        }
         if !replies.is_empty() {
             if let Some(trace) = trace::active() {
                 trace.sent(&self.id, &replies);
@@ -474,6 +549,11 @@ impl Link {
         }
         if let Some(why) = broken {
             self.give_up(Cause::Protocol(why));
+            return true;
+        }
+        if let Some(Terminate { grace }) = asked.to_end {
+            let grace = Duration::try_from_secs_f64(grace.max(0.0)).unwrap_or(LONGEST_GRACE);
+            self.finish_after(Cause::Asked, grace.min(LONGEST_GRACE));
             return true;
         }
         woken
@@ -515,7 +595,7 @@ impl Link {
     }
 
     fn send_bytes(&self, frames: &[u8]) -> Result<bool, SendFailure> {
-        if let Some(end) = self.end.get() {
+        if let Some(end) = self.end() {
             return Err(SendFailure::Ended(end.clone()));
         }
         self.outbox.send(frames, &self.reactor).map_err(|Broken| match self.end.get() {
@@ -553,48 +633,30 @@ impl Link {
         })
     }
 
-    // ---- what is asked of the worker itself ----
+    /// Whether anything can be asked of it by this process.
+    pub(crate) fn check_not_inherited(&self) -> Result<(), SendFailure> {
+        match self.end() {
+            Some(reason) if self.is_inherited() => Err(SendFailure::Ended(reason.clone())),
+            _ => Ok(()),
+        }
+    }
 
-    /// Who answered, once somebody has; `Err` if the gateway ended before.
-    pub(crate) fn wait_hello(
-        self: &Arc<Self>,
-        wait: &Wait<'_>,
-    ) -> Result<Result<Hello, EndReason>, WaitError> {
-        self.wait(None, wait, || match &self.answers.lock().hello {
-            Some(hello) => Some(Ok(hello.clone())),
-            None => self.end.get().cloned().map(Err),
+    /// Sends frames whether or not the connection counts as ended: a worker that was asked to end may have last words.
+    pub(crate) fn send_last_words(&self, frames: &[u8]) -> bool {
+        !self.is_inherited() && self.outbox.send(frames, &self.reactor).is_ok()
+    }
+
+    /// Waits until all that was sent is written.
+    pub(crate) fn flush(&self, wait: &Wait<'_>) -> Result<(), WaitError> {
+        WAKER.with(|waker| {
+            while !self.is_inherited() && !self.outbox.is_empty() {
+                self.outbox.flush_when_ready(waker.as_deref(), wait, &self.reactor)?;
+            }
+            Ok(())
         })
     }
 
-    /// What the worker's output began with and was no protocol.
-    pub(crate) fn chatter(&self) -> Vec<u8> {
-        self.answers.lock().chatter.clone()
-    }
-
-    /// How the worker is doing.
-    pub(crate) fn status(self: &Arc<Self>, wait: &Wait<'_>) -> Result<Status, SendFailure> {
-        let mut request = Vec::new();
-        // In one go, so that the order of the requests is that of their numbers.
-        let mut answers = self.answers.lock();
-        let number = answers.status_requests;
-        answers.status_requests += 1;
-        self.session.lock().write_status_request(&mut request);
-        let sent = self.send(&request);
-        drop(answers);
-        sent?;
-        let found = self.wait(None, &wait.blocking(), || {
-            let answers = self.answers.lock();
-            if answers.status_replies > number {
-                // Kept until the next one is asked for: others may wait for the same, or have given up waiting for theirs.
-                let behind = usize::try_from(answers.status_replies - number).unwrap_or(usize::MAX);
-                let index = answers.statuses.len().saturating_sub(behind);
-                return Some(Ok(answers.statuses.get(index).cloned().unwrap_or_default()));
-            }
-            self.end.get().cloned().map(Err)
-        })?;
-        self.answers.lock().forget_statuses();
-        found.map_err(SendFailure::Ended)
-    }
+    // ---- what is asked of the worker itself ----
 
     /// Asks the worker to end. `sweep`: what it started ends with it.
     pub(crate) fn ask_to_end(&self, terminate: Terminate, sweep: bool) {
@@ -630,6 +692,9 @@ impl Link {
     }
 
     fn close_as(&self, id: ChannelId, error: Option<&ErrorReport>, end: ChannelEnd) {
+        if self.is_inherited() {
+            return;
+        }
         let mut report = Vec::new();
         let encoded = error.and_then(|error| {
             self.encode(&AsItem(error), &mut report).ok().map(|encoding| (encoding, &report[..]))
@@ -646,6 +711,9 @@ impl Link {
 
     /// This side will send no more on a channel.
     pub(crate) fn last_on_channel(&self, id: ChannelId) {
+        if self.is_inherited() {
+            return;
+        }
         let mut out = Vec::new();
         let closed = self.session.lock().last(id, &mut out);
         let _ = self.send(&out);
@@ -690,7 +758,7 @@ impl Link {
 
     fn keep_chatter(&self, reading: &Reading) {
         if !reading.answered {
-            self.answers.lock().chatter = reading.scanner.chatter().to_vec();
+            self.answers.lock().set_chatter(reading.scanner.chatter());
         }
     }
 
@@ -771,6 +839,11 @@ impl Link {
 
     /// The gateway has ended. Everything that waits is told; only the first reason counts.
     fn finish(self: &Arc<Self>, cause: Cause) {
+        self.finish_after(cause, Duration::ZERO);
+    }
+
+    /// The same; what a worker executes has so long to end if it was asked to.
+    fn finish_after(self: &Arc<Self>, cause: Cause, grace: Duration) {
         self.input_ended.store(true, Ordering::SeqCst);
         let pid = self.supervisor.as_ref().map(|supervisor| supervisor.pid());
         let stderr = self.supervisor.as_ref().map(|supervisor| supervisor.last_words()).unwrap_or_default();
@@ -789,9 +862,12 @@ impl Link {
         if let Some(key) = self.input_key.get() {
             self.reactor.remove(*key);
         }
-        self.outbox.end(&self.reactor);
-        if self.supervisor.is_none() {
-            sys::hang_up(&self.input);
+        // What a worker was still sending when it was asked to end is on its way.
+        if self.duties.is_none() || !reason.is_orderly() {
+            self.outbox.end(&self.reactor);
+            if self.supervisor.is_none() {
+                sys::hang_up(&self.input);
+            }
         }
         let mut session = self.session.lock();
         let channels: Vec<_> = session.lose().collect();
@@ -799,6 +875,9 @@ impl Link {
         drop(session);
         for (inbox, _) in channels {
             inbox.close(ChannelEnd::Gateway(reason.clone()));
+        }
+        if let Some(duties) = &self.duties {
+            duties.see_to_the_end(self, reason.cause(), grace);
         }
         self.nudge();
     }
@@ -858,14 +937,6 @@ impl Standby for Link {
     }
 }
 
-impl Answers {
-    fn forget_statuses(&mut self) {
-        const KEPT: usize = 64;
-        let excess = self.statuses.len().saturating_sub(KEPT);
-        self.statuses.drain(..excess);
-    }
-}
-
 /// A thread's place among those that wait for something on a link.
 struct Registration<'a> {
     link: &'a Arc<Link>,
@@ -899,6 +970,10 @@ impl Drop for Registration<'_> {
         // The role may have been offered to this thread, which does not want it any more.
         self.link.hand_back();
     }
+}
+
+fn terminate(encoding: Encoding, payload: &[u8]) -> Result<Terminate, farexec_proto::encoding::DecodeError> {
+    if payload.is_empty() { Ok(Terminate::default()) } else { decode_control(encoding, payload) }
 }
 
 fn remote_error(encoding: Encoding, bytes: &[u8]) -> RemoteError {

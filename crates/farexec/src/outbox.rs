@@ -86,6 +86,15 @@ impl Outbox {
         Ok(self.settle(&mut queue, reactor))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) == 0
+    }
+
+    /// The descriptor, unless there is none any more, or somebody holds it back: in a forked child that may be for ever.
+    pub(crate) fn try_output(&self) -> Option<Arc<OwnedFd>> {
+        self.output.try_lock()?.clone()
+    }
+
     pub(crate) fn is_above_high_water(&self) -> bool {
         self.queued.load(Ordering::Relaxed) > SEND_HIGH_WATER
     }

@@ -39,6 +39,8 @@ pub struct Spec {
     pub execmodel: Option<ExecModel>,
     /// Whether importing at the worker leaves no `.pyc` files.
     pub dont_write_bytecode: bool,
+    /// Whether the worker may be native; the variable `FAREXEC_NATIVE` says so if missing, and else it may.
+    pub native: Option<bool>,
     /// Where the worker's standard output goes.
     pub stdout: Output,
     /// Where the worker's standard error goes.
@@ -195,7 +197,7 @@ const TRANSPORTS: [&str; 10] =
     ["popen", "ssh", "vagrant_ssh", "socket", "command", "podman", "docker", "kubectl", "srun", "uv"];
 
 /// Every other key a spec can have.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "via",
     "id",
     "python",
@@ -207,6 +209,7 @@ const KEYS: [&str; 16] = [
     "ssh_config",
     "installvia",
     "secret_file",
+    "native",
     "start",
     "preload",
     "stdout",
@@ -295,6 +298,9 @@ impl Spec {
             }
             "nice" => self.nice = Some(text.parse().map_err(|_| bad("is no whole number"))?),
             "execmodel" => self.execmodel = Some(text.parse().map_err(|reason: String| bad(&reason))?),
+            "native" => {
+                self.native = Some(parse_native(text).ok_or_else(|| bad("take `auto` or `no`"))?);
+            }
             "dont_write_bytecode" => self.dont_write_bytecode = value != Some("0"),
             "stdout" | "stderr" => {
                 let output = match text {
@@ -314,6 +320,15 @@ impl Spec {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether workers may be native, as `native=` and the variable `FAREXEC_NATIVE` say it.
+pub(crate) fn parse_native(text: &str) -> Option<bool> {
+    match text {
+        "auto" => Some(true),
+        "no" => Some(false),
+        _ => None,
     }
 }
 

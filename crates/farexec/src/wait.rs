@@ -4,7 +4,7 @@ use std::fmt;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::limits::INTERRUPT_CHECK;
+use crate::limits::{INTERRUPT_CHECK, SIGNAL_CHECK};
 
 /// How long a blocking call may wait: for ever, until a time, or until it is called away.
 ///
@@ -20,6 +20,8 @@ use crate::limits::INTERRUPT_CHECK;
 pub struct Wait<'a> {
     deadline: Option<Instant>,
     interrupted: Option<&'a (dyn Fn() -> bool + Sync)>,
+    /// Whether only signals interrupt it, which get the thread out of waiting on a descriptor.
+    only_by_signals: bool,
     waker: Option<&'a Waker>,
 }
 
@@ -68,6 +70,13 @@ impl<'a> Wait<'a> {
         Self { interrupted: Some(interrupted), ..self }
     }
 
+    /// As [`unless`](Self::unless), for what only a signal to the calling thread changes: it is asked whenever a signal came, and beyond that
+    /// only now and then.
+    #[must_use]
+    pub fn unless_signal(self, interrupted: &'a (dyn Fn() -> bool + Sync)) -> Self {
+        Self { interrupted: Some(interrupted), only_by_signals: true, ..self }
+    }
+
     /// The same, but no longer than until `deadline`.
     pub(crate) fn until(self, deadline: Instant) -> Self {
         Self { deadline: Some(self.deadline.map_or(deadline, |known| known.min(deadline))), ..self }
@@ -83,12 +92,16 @@ impl<'a> Wait<'a> {
         self.waker
     }
 
-    /// The longest nap until something has to be looked at; `None`: no limit.
+    /// The longest nap on a descriptor until something has to be looked at; `None`: no limit.
     pub(crate) fn nap(&self) -> Option<Duration> {
+        self.nap_of(if self.only_by_signals { SIGNAL_CHECK } else { INTERRUPT_CHECK })
+    }
+
+    fn nap_of(&self, check: Duration) -> Option<Duration> {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         match (left, self.interrupted) {
-            (Some(left), Some(_)) => Some(left.min(INTERRUPT_CHECK)),
-            (None, Some(_)) => Some(INTERRUPT_CHECK),
+            (Some(left), Some(_)) => Some(left.min(check)),
+            (None, Some(_)) => Some(check),
             (left, None) => left,
         }
     }
@@ -106,7 +119,8 @@ impl<'a> Wait<'a> {
 
     /// Puts the calling thread to rest until it is unparked or has something to look at.
     pub(crate) fn park(&self) {
-        match self.nap() {
+        // No signal gets a thread out of this.
+        match self.nap_of(INTERRUPT_CHECK) {
             Some(nap) => std::thread::park_timeout(nap),
             None => std::thread::park(),
         }

@@ -4,11 +4,13 @@
 
 mod files;
 mod poller;
+mod this_process;
 #[cfg(unix)]
 mod unix;
 
 pub(crate) use files::*;
 pub(crate) use poller::{Interest, Poller};
+pub(crate) use this_process::*;
 #[cfg(unix)]
 pub(crate) use unix::*;
 

@@ -15,7 +15,7 @@ use crate::error::StartError;
 use crate::gateway::Gateway;
 use crate::link::Link;
 use crate::output::Outputs;
-use crate::spec::{ExecModel, Output, Spec, SpecError, Transport};
+use crate::spec::{ExecModel, Output, Spec, SpecError, Transport, parse_native};
 use crate::wait::Wait;
 
 pub(crate) use ssh::Masters;
@@ -158,9 +158,16 @@ fn far_start(order: &Order<'_>) -> Start {
         chdir: spec.chdir.clone(),
         nice: spec.nice,
         dont_write_bytecode: spec.dont_write_bytecode,
+        native: spec.native.unwrap_or_else(native_by_default),
         group: true,
         ..Start::default()
     }
+}
+
+/// Whether workers may be native whose spec does not say.
+fn native_by_default() -> bool {
+    let said = std::env::var("FAREXEC_NATIVE").ok();
+    said.is_none_or(|said| parse_native(&said).unwrap_or(true))
 }
 
 /// Sends what makes an interpreter a worker.

@@ -1,0 +1,86 @@
+//! What a worker says that belongs to no channel: who it is, how it is doing; and asking it for that.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use farexec_proto::control::{Hello, Status};
+
+use crate::end::EndReason;
+use crate::link::{Link, SendFailure};
+use crate::wait::{Wait, WaitError};
+
+/// What was said so far.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    hello: Option<Hello>,
+    statuses: VecDeque<Status>,
+    status_requests: u64,
+    status_replies: u64,
+    /// What the worker's output began with and was no protocol.
+    chatter: Vec<u8>,
+}
+
+impl Answers {
+    pub(crate) fn set_hello(&mut self, hello: Hello) {
+        self.hello = Some(hello);
+    }
+
+    pub(crate) fn add_status(&mut self, status: Status) {
+        self.status_replies += 1;
+        self.statuses.push_back(status);
+    }
+
+    pub(crate) fn set_chatter(&mut self, chatter: &[u8]) {
+        self.chatter = chatter.to_vec();
+    }
+
+    fn forget_statuses(&mut self) {
+        const KEPT: usize = 64;
+        let excess = self.statuses.len().saturating_sub(KEPT);
+        self.statuses.drain(..excess);
+    }
+}
+
+impl Link {
+    /// Who answered, once somebody has; `Err` if the gateway ended before.
+    pub(crate) fn wait_hello(
+        self: &Arc<Self>,
+        wait: &Wait<'_>,
+    ) -> Result<Result<Hello, EndReason>, WaitError> {
+        self.wait(None, wait, || match &self.answers().hello {
+            Some(hello) => Some(Ok(hello.clone())),
+            None => self.end().cloned().map(Err),
+        })
+    }
+
+    /// What the worker's output began with and was no protocol.
+    pub(crate) fn chatter(&self) -> Vec<u8> {
+        self.answers().chatter.clone()
+    }
+
+    /// How the worker is doing.
+    pub(crate) fn status(self: &Arc<Self>, wait: &Wait<'_>) -> Result<Status, SendFailure> {
+        self.check_not_inherited()?;
+        let mut request = Vec::new();
+        // In one go, so that the order of the requests is that of their numbers.
+        let mut answers = self.answers();
+        let number = answers.status_requests;
+        answers.status_requests += 1;
+        self.session().write_status_request(&mut request);
+        let sent = self.send(&request);
+        drop(answers);
+        sent?;
+        let found = self.wait(None, &wait.blocking(), || {
+            let answers = self.answers();
+            if answers.status_replies > number {
+                // Kept until the next one is asked for: others may wait for the same, or have given up waiting for theirs.
+                let behind = usize::try_from(answers.status_replies - number).unwrap_or(usize::MAX);
+                let index = answers.statuses.len().saturating_sub(behind);
+                return Some(Ok(answers.statuses.get(index).cloned().unwrap_or_default()));
+            }
+            self.end().cloned().map(Err)
+        })?;
+        self.answers().forget_statuses();
+        found.map_err(SendFailure::Ended)
+    }
+}

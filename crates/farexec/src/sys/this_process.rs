@@ -1,0 +1,69 @@
+//! This process itself: its forks, its threads, its end.
+
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// How often this process and those it descends from were forked since the driver began to count.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Which process of a line of forks this is: it differs between a process and its child, and costs no system call.
+#[allow(unsafe_code, reason = "there is no safe interface")]
+pub(crate) fn generation() -> u32 {
+    extern "C" fn count() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    static COUNTING: Once = Once::new();
+    // SAFETY: the function only adds to a number, which is safe after a fork.
+    COUNTING.call_once(|| unsafe {
+        libc::pthread_atfork(None, None, Some(count));
+    });
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// A thread of this process that can be interrupted by a signal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interruptible(libc::pthread_t);
+
+impl Interruptible {
+    /// The calling thread. It has to live as long as this is used: the main thread does.
+    #[allow(unsafe_code, reason = "there is no safe interface")]
+    pub(crate) fn this_thread() -> Self {
+        // SAFETY: the call has no conditions.
+        Self(unsafe { libc::pthread_self() })
+    }
+
+    /// Sends it the signal that an interrupt key sends.
+    #[allow(unsafe_code, reason = "there is no safe interface")]
+    pub(crate) fn interrupt(self) {
+        // SAFETY: the thread lives, as `this_thread` demands.
+        unsafe { libc::pthread_kill(self.0, libc::SIGINT) };
+    }
+}
+
+/// Ends this process with the status 1, whatever its threads do.
+#[allow(unsafe_code, reason = "there is no safe interface")]
+pub(crate) fn exit_at_once() {
+    // SAFETY: the call does not return, and runs nothing of the program's.
+    unsafe { libc::_exit(1) };
+}
+
+/// Ends this process and all others of its group, if it leads one.
+pub(crate) fn kill_own_group() {
+    let pid = rustix::process::getpid();
+    if rustix::process::getpgrp() == pid
+        && let Err(error) = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL)
+    {
+        tracing::debug!(%error, "could not end this process's group");
+    }
+}
+
+/// In the child of a fork: lets go of a descriptor that is its parent's, whose number stays taken, since its owner here does
+/// not know.
+pub(crate) fn let_go(fd: impl std::os::fd::AsFd) -> std::io::Result<()> {
+    use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    #[allow(unsafe_code, reason = "dup3 wants the descriptor that it replaces as an owned one")]
+    // SAFETY: it is not dropped, so its owner stays the only one to close it.
+    let mut taken = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd.as_fd().as_raw_fd()) });
+    Ok(rustix::io::dup3(&null, &mut taken, rustix::io::DupFlags::CLOEXEC)?)
+}

@@ -1,0 +1,317 @@
+//! The far end of a gateway: what a worker does that this process is itself.
+//!
+//! A [`Worker`] has the same connection as a coordinator ([`crate::link`]), with the other side of the session; this file adds what
+//! only a worker does: it takes in executions and says who runs them, answers how it is doing, and sees to its own end. It does not know
+//! what an execution is written in: that is its owner's.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use farexec_proto::control::{ErrorReport, Hello, Status};
+use farexec_proto::encoding::{Encode, EncodeError, dump};
+use farexec_proto::frame::{self, Kind};
+use farexec_proto::handshake::MARKER;
+use farexec_proto::serde::AsItem;
+use farexec_proto::{ChannelId, Encoding};
+use parking_lot::Mutex;
+use serde::Deserialize;
+
+use crate::channel::{Channel, SendError};
+use crate::end::Cause;
+use crate::gateway::{Gateway, WeakGateway};
+use crate::inbox::Inbox;
+use crate::limits::{GRACE_CUT_OFF, LAST_GRACE, LAST_GRACE_CUT_OFF, PATIENCE};
+use crate::link::{Link, Pipes};
+use crate::payload::Payload;
+use crate::spec::ExecModel;
+use crate::sys::{self, Interruptible};
+use crate::wait::{Wait, WaitError};
+
+/// A worker that this process is: its end of the connection to its coordinator.
+#[derive(Clone)]
+pub struct Worker {
+    gateway: Gateway,
+    duties: Arc<Duties>,
+}
+
+/// What a worker is told about itself.
+pub struct WorkerSettings {
+    /// The gateway's name.
+    pub id: String,
+    /// How it executes: one at a time, or further ones beside the first.
+    pub execmodel: ExecModel,
+    /// Whether it leads a process group, which ends with it if its coordinator is gone.
+    pub group: bool,
+    /// Runs an execution in a thread of its own. It is called from whichever thread reads, and must not wait.
+    pub run_beside: Box<dyn Fn(Execution) -> io::Result<()> + Send + Sync>,
+}
+
+/// Something to execute.
+#[derive(Debug)]
+pub struct Execution {
+    /// The channel that connects to who asked for it.
+    pub channel: Channel,
+    /// What to execute: a dict, as `docs/PROTOCOL.md` lists it.
+    pub request: Payload,
+}
+
+/// What a [`Worker`] and its link share.
+pub(crate) struct Duties {
+    settings: WorkerSettings,
+    main: Interruptible,
+    gateway: OnceLock<WeakGateway>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether the main thread has something to execute.
+    main_is_busy: bool,
+    for_main: VecDeque<Execution>,
+    /// Executions that wait for the main thread, but not for long.
+    patient: VecDeque<Execution>,
+    /// How many were handed to somebody and have not ended.
+    executing: u64,
+}
+
+/// What is of interest here of a request; the rest is for who executes.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Request {
+    beside: bool,
+}
+
+impl Worker {
+    /// The worker's end of a connection whose START has been read. The calling thread is the main thread, the one
+    /// that calls [`next`](Self::next).
+    ///
+    /// # Errors
+    /// What the system says if there are no descriptors or threads left.
+    pub fn new(input: OwnedFd, output: OwnedFd, settings: WorkerSettings) -> io::Result<Self> {
+        let (id, execmodel) = (settings.id.clone(), settings.execmodel);
+        let duties = Arc::new(Duties {
+            settings,
+            main: Interruptible::this_thread(),
+            gateway: OnceLock::new(),
+            state: Mutex::default(),
+        });
+        let link = Link::serving(&id, Pipes { input, output }, Arc::clone(&duties))?;
+        let gateway = Gateway::serving(Arc::clone(&link), execmodel);
+        let _ = duties.gateway.set(gateway.downgrade());
+        Ok(Self { gateway, duties })
+    }
+
+    /// The gateway, for channels of its own.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// Answers the coordinator: says who this is. What the coordinator asks for is taken in from now on.
+    ///
+    /// # Errors
+    /// [`EncodeError`] if it cannot be said. A coordinator that is gone is no error here: the worker has ended then.
+    pub fn say_hello(&self, hello: &Hello) -> Result<(), EncodeError> {
+        let mut payload = Vec::new();
+        dump::encode(&AsItem(hello), &mut payload)?;
+        let mut out = MARKER.to_vec();
+        frame::write(&mut out, Kind::Hello, Encoding::Dump, ChannelId::GATEWAY, &payload);
+        let _ = self.link().send(&out);
+        self.link().start_reading();
+        Ok(())
+    }
+
+    /// Waits for something that the main thread is to execute; `None` if no more comes.
+    ///
+    /// # Errors
+    /// [`WaitError`]
+    pub fn next(&self, wait: &Wait<'_>) -> Result<Option<Execution>, WaitError> {
+        let link = self.link();
+        link.wait(None, wait, || {
+            if self.was_cut_off() {
+                return Some(None);
+            }
+            if let Some(execution) = self.duties.state.lock().for_main.pop_front() {
+                return Some(Some(execution));
+            }
+            link.end().is_some().then_some(None)
+        })
+    }
+
+    /// An execution has ended. It is said before its channel is closed, so that whoever sees that end finds this worker free.
+    pub fn has_executed(&self, in_main: bool) {
+        let mut state = self.duties.state.lock();
+        state.executing = state.executing.saturating_sub(1);
+        if in_main {
+            match state.patient.pop_front() {
+                Some(execution) if self.is_alive() => state.hand_to_main(execution),
+                _ => state.main_is_busy = false,
+            }
+        }
+        drop(state);
+        if !self.is_alive() {
+            self.link().nudge();
+        }
+    }
+
+    /// Closes the channel of an execution, with what went wrong if something did.
+    pub fn close(&self, channel: &Channel, error: Option<&ErrorReport>) {
+        self.link().close_channel(channel.id(), error);
+    }
+
+    /// Waits until everything that was handed out has ended.
+    ///
+    /// # Errors
+    /// [`WaitError`]
+    pub fn wait_idle(&self, wait: &Wait<'_>) -> Result<(), WaitError> {
+        self.link().wait(None, wait, || (self.duties.state.lock().executing == 0).then_some(()))
+    }
+
+    /// Waits until the system has taken all that was sent, or the coordinator is gone.
+    ///
+    /// # Errors
+    /// [`WaitError`]
+    pub fn flush(&self, wait: &Wait<'_>) -> Result<(), WaitError> {
+        self.link().flush(wait)
+    }
+
+    /// Sends an item on a channel that may have been closed by the end of this worker: its coordinator listens until the process
+    /// exits. Returns whether it could be sent.
+    ///
+    /// # Errors
+    /// [`SendError`] if the item cannot be encoded.
+    pub fn send_last_words(&self, channel: &Channel, item: &impl Encode) -> Result<bool, SendError> {
+        let mut frames = Vec::new();
+        frame::write_with(&mut frames, Kind::Item, channel.id(), |out| {
+            self.link().encode(item, out).map_err(SendError::from)
+        })?;
+        Ok(self.link().send_last_words(&frames))
+    }
+
+    /// Whether the coordinator has not ended this worker.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.link().end().is_none()
+    }
+
+    /// Whether it was ended by the end of the connection, and not asked to.
+    #[must_use]
+    pub fn was_cut_off(&self) -> bool {
+        self.link().end().is_some_and(|reason| !reason.is_orderly())
+    }
+
+    /// In the child of a fork: the connection is the parent's, and the child has none.
+    pub fn forget(&self) {
+        self.link().let_go();
+    }
+
+    fn link(&self) -> &Arc<Link> {
+        self.gateway.link()
+    }
+}
+
+impl State {
+    fn hand_to_main(&mut self, execution: Execution) {
+        self.main_is_busy = true;
+        self.executing += 1;
+        self.for_main.push_back(execution);
+    }
+}
+
+impl Duties {
+    /// Takes in an execution: for the main thread if that is free, else for a thread of its own. Returns whether the main thread has
+    /// something to do now.
+    pub(crate) fn take_in(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        inbox: Arc<Inbox>,
+        encoding: Encoding,
+        bytes: Vec<u8>,
+    ) -> bool {
+        let Some(gateway) = self.gateway.get().and_then(WeakGateway::upgrade) else { return false };
+        let channel = Channel::new(inbox, gateway);
+        let request = Payload::new(encoding, bytes, link.coercion());
+        // What cannot be read is told by who executes it.
+        let beside = request.decode::<Request>().unwrap_or_default().beside;
+        let execution = Execution { channel, request };
+        let mut state = self.state.lock();
+        if !beside && !state.main_is_busy {
+            state.hand_to_main(execution);
+            return true;
+        }
+        if !beside && self.settings.execmodel == ExecModel::MainThreadOnly {
+            let id = execution.channel.id();
+            state.patient.push_back(execution);
+            drop(state);
+            let (duties, link) = (Arc::clone(self), Arc::clone(link));
+            let reactor = Arc::clone(link.reactor());
+            reactor.at(Instant::now() + PATIENCE, move |_| duties.lose_patience(&link, id));
+            return false;
+        }
+        state.executing += 1;
+        drop(state);
+        let channel = execution.channel.clone();
+        if let Err(error) = (self.settings.run_beside)(execution) {
+            let mut state = self.state.lock();
+            state.executing = state.executing.saturating_sub(1);
+            drop(state);
+            refuse(link, channel.id(), &format!("cannot start another thread: {error}"));
+        }
+        false
+    }
+
+    /// What was executed before may be about to end, if its channel was closed; if it waits for this one, it would do so for ever.
+    fn lose_patience(&self, link: &Link, id: ChannelId) {
+        let mut state = self.state.lock();
+        let Some(index) = state.patient.iter().position(|execution| execution.channel.id() == id) else { return };
+        let execution = state.patient.remove(index);
+        drop(state);
+        refuse(
+            link,
+            id,
+            "an execution is running, and a worker of the main_thread_only model runs one at a time: waiting would be a \
+             deadlock",
+        );
+        drop(execution);
+    }
+
+    /// How this worker is doing.
+    pub(crate) fn status(&self, channels: usize) -> Status {
+        let state = self.state.lock();
+        Status {
+            channels: channels as u64,
+            executing: state.executing,
+            queued: state.patient.len() as u64,
+            execmodel: self.settings.execmodel.name().into(),
+            cwd: std::env::current_dir().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
+        }
+    }
+
+    /// The connection has ended: interrupts what does not end by itself, and then exits, whatever still runs.
+    pub(crate) fn see_to_the_end(self: &Arc<Self>, link: &Arc<Link>, cause: &Cause, grace: Duration) {
+        self.state.lock().patient.clear();
+        let cut_off = *cause != Cause::Asked;
+        let (grace, last) = if cut_off { (GRACE_CUT_OFF, LAST_GRACE_CUT_OFF) } else { (grace, LAST_GRACE) };
+        let duties = Arc::clone(self);
+        let group = self.settings.group && cut_off;
+        let now = Instant::now();
+        link.reactor().at(now + grace, move |_| {
+            if duties.state.lock().main_is_busy {
+                duties.main.interrupt();
+            }
+        });
+        link.reactor().at(now + grace + last, move |_| {
+            if group {
+                sys::kill_own_group();
+            }
+            sys::exit_at_once();
+        });
+    }
+}
+
+fn refuse(link: &Link, id: ChannelId, why: &str) {
+    link.close_channel(id, Some(&ErrorReport { text: why.into(), ..ErrorReport::default() }));
+}
