@@ -149,7 +149,8 @@ def test_a_codec_of_ones_own(gateway, tmp_path, monkeypatch):
     assert channel.receive(10) == ["decoded", ["decoded", {"a": 1}]]
 
 
-def test_what_is_no_codec_is_refused(gateway, types):
+def test_what_is_no_codec_is_refused(group, types):
+    gateway = group.makegateway("popen//native=no")  # whose channels can be made to send what they should not
     with pytest.raises(TypeError, match="a codec is"):
         gateway.setcodec("msgpack")
     with pytest.raises(ValueError, match="cannot be found by its name"):

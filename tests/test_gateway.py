@@ -94,7 +94,7 @@ def test_the_interpreter_is_this_one(gateway, worker_python, workers_version):
     assert os.path.realpath(info.executable) == os.path.realpath(worker_python)
     assert info.version_info[:3] == workers_version
     assert (info.platform, info.pid) == ("linux2" if workers_version < (3,) else sys.platform, gateway.pid)
-    assert info.worker == "pure"
+    assert info.worker == ("native" if os.environ.get("FAREXEC_NATIVE") != "no" and worker_python == sys.executable else "pure")
     gateway.remote_exec("import os; os.chdir('/')").waitclose()
     assert gateway._rinfo().cwd == os.getcwd()
     assert gateway._rinfo(update=True).cwd == "/"

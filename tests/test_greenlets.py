@@ -116,6 +116,8 @@ PROGRAMS = {
         slow.send(b"")
         stopped = gateway.remote_exec("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
         import os, signal
+        while open(f"/proc/{gateway.pid}/stat").read().rpartition(")")[2].split()[0] != "T":
+            sleep(0.01)
         spawn(lambda: [sleep(0.5), os.kill(gateway.pid, signal.SIGCONT)])
         lets_others_run(lambda: [slow.send(b"x" * 1_000_000) for _ in range(8)])
     """,

@@ -272,7 +272,7 @@ class Channel(object):
         """Returns the next item; waits for it, at most `timeout` seconds."""
         stream = self._stream
         if stream.callback is not None:
-            raise OSError("cannot receive(), channel has receiver callback")
+            raise OSError("cannot receive(): the items of this channel go to a callback")
         items = stream.items
         if not items:
             gateway = self.gateway
@@ -326,7 +326,7 @@ class Channel(object):
     def waitclose(self, timeout=None):
         """Waits until the other end sends no more, and all callbacks have run; raises what error it ended with."""
         if not self.gateway._wait_end(self._stream, timeout):
-            raise TimeoutError("Timeout after %s seconds" % timeout)
+            raise TimeoutError("the channel is not closed after %s seconds" % timeout)
         error = self._getremoteerror()
         if error is not None:
             raise error
@@ -1085,7 +1085,10 @@ class Gateway(WorkerGateway):
                     stream.callback(decode(stream.items.popleft(), stream.config, self))
             except BaseException:
                 stream.items.clear()
-                self._close(stream, describe_exception(sys.exc_info(), None))
+                report = describe_exception(sys.exc_info(), None)
+                if stream.sending or stream.receiving:  # both ends are told
+                    stream.error = RemoteError(*[native(report[key]) for key in ("text", "type", "message")], **{"frames": report["frames"]})
+                self._close(stream, report)
                 over = True
             if over and not stream.callback_ended:
                 try:
@@ -1230,6 +1233,11 @@ class NativeGateway(WorkerGateway):
         import atexit
 
         atexit.register(self._connection.flush)
+
+    def serve(self):
+        WorkerGateway.serve(self)
+        if self._connection.protocol_error:
+            sys.stderr.write("farexec worker: protocol error: %s\n" % self._connection.protocol_error)
 
     def _has_executed(self, channel, in_main):
         self._connection.has_executed(in_main)
@@ -1386,13 +1394,9 @@ def describe_exception(exc_info, request):
         message = text(str(error))
     except Exception:
         message = text("")
-    module = getattr(kind, "__module__", None)
-    qualified = getattr(kind, "__qualname__", kind.__name__)
-    if module not in (None, "builtins", "exceptions"):
-        qualified = "%s.%s" % (module, qualified)
     return {
         "text": text("".join(native(part) for part in parts)),
-        "type": text(qualified),
+        "type": text(name_of_type(kind)),
         "message": message,
         "frames": [
             (text(file), line or 0, text(function), text(line_text or "")) for file, line, function, line_text in frames if file != own
@@ -1876,13 +1880,21 @@ def refuse(item, problem):
     try:
         found = find_culprit(item, "data", set())
     except RuntimeError:  # a RecursionError in Python 3
-        found = "data is nested too deeply"
+        found = "data", TOO_DEEP
     if found is None and problem is None:
         return
-    error = DumpError(found or "cannot send it: %s" % problem)
+    if found is None:
+        error = DumpError("cannot encode data: %s" % problem)
+    else:
+        place, why = found
+        # The parentheses are for what stands behind them.
+        error = DumpError("cannot encode %s: %s" % (place[1:-1] if place[-1] == ")" else place, why))
     error.__cause__ = None  # what led here is of no interest
     error.__suppress_context__ = True
     raise error
+
+
+TOO_DEEP = "containers nested more than %d levels deep" % NESTING_LIMIT
 
 
 def find_culprit(item, path, above):
@@ -1893,17 +1905,17 @@ def find_culprit(item, path, above):
                 return None
         except UnicodeError:
             pass
-        return "strings must be utf-8 encodable: %s" % path
+        return path, "a string that has no UTF-8 form, because of lone surrogates in it"
     if kind not in CONTAINERS:
-        return None if kind in PLAIN or kind in CHANNELS else "can't serialize %r: %s" % (kind, path)
+        return None if kind in PLAIN or kind in CHANNELS else (path, "object of type `%s`" % name_of_type(kind))
     if id(item) in above:
-        return "%s contains itself" % path
+        return path, "it contains itself"
     above.add(id(item))
     if len(above) > NESTING_LIMIT:
-        return "data is nested too deeply"
+        return path, TOO_DEEP
     if kind is dict:
         for key, value in item.items():
-            found = find_culprit(key, "a key of %s" % path, above)
+            found = find_culprit(key, "(a key of %s)" % path, above)
             if found is None:
                 place = repr(key)
                 found = find_culprit(value, "%s[%s]" % (path, place if len(place) < 60 else place[:57] + "..."), above)
@@ -1911,12 +1923,19 @@ def find_culprit(item, path, above):
                 return found
     else:
         for index, value in enumerate(item):
-            place = "%s[%d]" % (path, index) if kind in (list, tuple) else "an element of %s" % path
+            place = "%s[%d]" % (path, index) if kind in (list, tuple) else "(an element of %s)" % path
             found = find_culprit(value, place, above)
             if found is not None:
                 return found
     above.remove(id(item))
     return None
+
+
+def name_of_type(kind):
+    """Returns the name of a type with that of its module, unless it is a built-in one."""
+    module = getattr(kind, "__module__", None)
+    name = getattr(kind, "__qualname__", kind.__name__)
+    return name if module in (None, "builtins", "exceptions", "__builtin__") else "%s.%s" % (module, name)
 
 
 CONTAINERS = frozenset((list, tuple, dict, set, frozenset))

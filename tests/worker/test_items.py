@@ -110,13 +110,13 @@ def test_everything_else_is_refused(worker):
         ("object()", ["object", "data"]),
         ("{'x': [0, 1, 2, set]}", ["type", "data['x'][3]"]),
         ("[(1, {2: bytearray(b'')})]", ["bytearray", "data[0][1][2]"]),
-        ("{(1, Ellipsis): 1}", ["llipsis", "a key of data[1]"]),
+        ("{(1, Ellipsis): 1}", ["llipsis", "(a key of data)[1]"]),
         ("{1: frozenset([Ellipsis])}", ["llipsis", "an element of data[1]"]),
         ("[1j, {3: object()}]", ["object", "data[1][3]"]),
-        ("['ok', u'\\ud800']", ["utf-8", "data[1]"]),
-        ("u'\\udfff'", ["utf-8", "data"]),
+        ("['ok', u'\\ud800']", ["UTF-8", "data[1]"]),
+        ("u'\\udfff'", ["UTF-8", "data"]),
         ("(lambda a: a.append(a) or {'k': a})([])", ["contains itself", "data['k'][0]"]),
-        ("(lambda f: f(f, 100000))(lambda f, n: __import__('functools').reduce(lambda a, b: [a], range(n)))", ["nested too deeply"]),
+        ("(lambda f: f(f, 100000))(lambda f, n: __import__('functools').reduce(lambda a, b: [a], range(n)))", ["containers nested more than"]),
     ],
 )
 def test_the_refusal_names_type_and_place(worker, expression, words):

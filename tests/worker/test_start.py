@@ -28,7 +28,6 @@ def test_hello_says_who_answers(worker, python):
         [python, "-c", "import sys,platform; print(list(sys.version_info[:3])); print(platform.python_implementation().lower())"], text=True
     ).split("\n")[:2]
     assert hello["protocol"] == 1
-    assert hello["worker"] == "pure"
     assert repr(hello["version"]) == version
     assert hello["implementation"] == implementation
     assert hello["pid"] == worker.process.pid

@@ -1,6 +1,7 @@
 //! Python callbacks: called from farexec's callback thread.
 
 use farexec::Item;
+use farexec::proto::control::ErrorReport;
 use pyo3::Borrowed;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -45,7 +46,7 @@ pub(crate) fn caller(
     endmarker: Option<Py<PyAny>>,
     home: Home,
     codec: Codec,
-) -> impl FnMut(Item) -> Result<(), String> + Send {
+) -> impl FnMut(Item) -> Result<(), ErrorReport> + Send {
     let mut callback = Some(callback);
     move |item| {
         // At the end of the interpreter there is nothing to call any more.
@@ -63,23 +64,44 @@ pub(crate) fn caller(
                     .map(|item| Some(item.unbind())),
                 Item::End(_) => Ok(endmarker.as_ref().map(|endmarker| endmarker.clone_ref(py))),
             };
-            let argument = argument.map_err(|error| traceback(py, &error))?;
+            let argument = argument.map_err(|error| describe(py, &error))?;
             match (argument, &home.greenlets) {
                 (None, _) => Ok(()),
                 (Some(argument), None) => {
-                    function.call1(py, (argument,)).map(drop).map_err(|error| traceback(py, &error))
+                    function.call1(py, (argument,)).map(drop).map_err(|error| describe(py, &error))
                 }
-                (Some(argument), Some(greenlets)) => greenlets.calls.get().call(py, function, argument),
+                (Some(argument), Some(greenlets)) => {
+                    let called = greenlets.calls.get().call(py, function, argument);
+                    called.map_err(|text| ErrorReport { text, ..ErrorReport::default() })
+                }
             }
         });
         result.unwrap_or(Ok(()))
     }
 }
 
-fn traceback(py: Python<'_>, error: &PyErr) -> String {
-    let format = || -> PyResult<String> {
-        let lines = py.import("traceback")?.call_method1("format_exception", (error.value(py),))?;
+/// What is told of an exception.
+fn describe(py: Python<'_>, error: &PyErr) -> ErrorReport {
+    let text = || -> PyResult<String> {
+        let exception = (error.get_type(py), error.value(py), error.traceback(py));
+        let lines = py.import("traceback")?.call_method1("format_exception", exception)?;
         Ok(lines.extract::<Vec<String>>()?.concat())
     };
-    format().unwrap_or_else(|_| error.to_string())
+    let frames = || -> PyResult<Vec<(String, u32, String, String)>> {
+        let frames = py.import("traceback")?.call_method1("extract_tb", (error.traceback(py),))?;
+        let described = frames.try_iter()?.map(|frame| {
+            let frame = frame?;
+            let line = frame.getattr("lineno")?.extract::<Option<u32>>()?.unwrap_or_default();
+            let text = frame.getattr("line")?.extract::<Option<String>>()?.unwrap_or_default();
+            Ok((frame.getattr("filename")?.extract()?, line, frame.getattr("name")?.extract()?, text))
+        });
+        described.collect()
+    };
+    let name = error.get_type(py).fully_qualified_name().map(|name| name.to_string());
+    ErrorReport {
+        text: text().unwrap_or_else(|_| error.to_string()),
+        r#type: name.unwrap_or_default(),
+        message: error.value(py).str().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default(),
+        frames: frames().unwrap_or_default(),
+    }
 }

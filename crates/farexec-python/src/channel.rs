@@ -137,6 +137,20 @@ impl Home {
             return Ok(known);
         }
         let codec = self.registry.take_codec(id).unwrap_or_else(|| self.codec.get(py));
+        self.make(py, channel, codec)
+    }
+
+    /// The Python object of a new channel whose items go through no codec.
+    pub(crate) fn channel_without_codec<'py>(
+        &self,
+        py: Python<'py>,
+        channel: Channel,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.make(py, channel, Codec(OnceLock::new()))
+    }
+
+    fn make<'py>(&self, py: Python<'py>, channel: Channel, codec: Codec) -> PyResult<Bound<'py, PyAny>> {
+        let id = channel.id();
         let made = PyChannel { channel, home: self.clone_ref(py), codec };
         let object = match &self.class {
             None => Bound::new(py, made)?.into_any(),
@@ -264,7 +278,7 @@ impl PyChannel {
         }
         let call = callback::caller(callback, endmarker, self.home.clone_ref(py), self.codec.clone_ref(py));
         let text = format!("{} has callback already registered", self.channel);
-        self.channel.set_callback(call).map_err(|_| PyOSError::new_err(text))
+        self.channel.set_reporting_callback(call).map_err(|_| PyOSError::new_err(text))
     }
 
     /// Returns a file-like object: mode "w" sends what is written to it, mode "r" reads text or bytes that arrive. With `proxyclose`,

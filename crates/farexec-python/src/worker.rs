@@ -11,7 +11,7 @@ use farexec::proto::control::{ErrorReport, Hello};
 use farexec::proto::encoding::StringCoercion;
 use farexec::proto::handshake::PROTOCOL_VERSION;
 use farexec::proto::{Encoding, serde::from_payload};
-use farexec::{ExecModel, Execution, WaitError, Worker, WorkerSettings};
+use farexec::{Cause, ExecModel, Execution, WaitError, Worker, WorkerSettings};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
@@ -170,6 +170,15 @@ impl PyWorker {
         self.0.worker.was_cut_off()
     }
 
+    /// What the coordinator sent that no coordinator may send, if that ended this worker.
+    #[getter]
+    fn protocol_error(&self) -> Option<&str> {
+        match self.0.worker.gateway().end_reason()?.cause() {
+            Cause::Protocol(why) => Some(why),
+            _ => None,
+        }
+    }
+
     /// In the child of a fork: it has no part in the connection.
     fn forget(&self) {
         self.0.worker.forget();
@@ -185,7 +194,10 @@ impl Served {
         in_main: bool,
     ) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let made = || {
-            let channel = self.home.channel(py, execution.channel.clone())?;
+            let channel = match execution.beside {
+                true => self.home.channel_without_codec(py, execution.channel.clone())?,
+                false => self.home.channel(py, execution.channel.clone())?,
+            };
             Ok((channel, decode::payload(py, &execution.request, &self.home)?))
         };
         let unreadable = match made() {

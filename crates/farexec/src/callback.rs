@@ -19,8 +19,8 @@ use crate::link::Link;
 use crate::receive_queue::Item;
 use crate::sys;
 
-/// What a callback is given, and what it may answer: an error closes its channel with that text.
-type Function = Box<dyn FnMut(Item) -> Result<(), String> + Send>;
+/// What a callback is given, and what it may answer: an error closes its channel.
+type Function = Box<dyn FnMut(Item) -> Result<(), ErrorReport> + Send>;
 
 /// A function set on a channel.
 pub(crate) struct Callback {
@@ -53,12 +53,11 @@ impl Callback {
         if is_end || !self.failed.load(Ordering::Relaxed) {
             let function = std::panic::AssertUnwindSafe(|| (self.function.lock())(item));
             let result =
-                std::panic::catch_unwind(function).unwrap_or_else(|_| Err("the callback panicked".into()));
-            if let Err(text) = result
+                std::panic::catch_unwind(function).unwrap_or_else(|_| Err(report("the callback panicked".into())));
+            if let Err(report) = result
                 && !self.failed.swap(true, Ordering::Relaxed)
                 && let Some(link) = self.link.upgrade()
             {
-                let report = ErrorReport { text, ..ErrorReport::default() };
                 link.fail_channel(self.channel, &report);
             }
         }
@@ -73,6 +72,11 @@ impl Callback {
             }
         }
     }
+}
+
+/// An error of which nothing is known but its text.
+pub(crate) fn report(text: String) -> ErrorReport {
+    ErrorReport { text, ..ErrorReport::default() }
 }
 
 impl fmt::Debug for Callback {

@@ -12,7 +12,7 @@ use farexec_proto::{ChannelId, frame};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::callback::Callback;
+use crate::callback::{self, Callback};
 use crate::end::{ChannelEnd, RemoteError};
 use crate::gateway::Gateway;
 use crate::inbox::{Inbox, Sink};
@@ -215,7 +215,18 @@ impl Channel {
     /// [`AlreadyTaken`].
     pub fn set_callback(
         &self,
-        callback: impl FnMut(Item) -> Result<(), String> + Send + 'static,
+        mut callback: impl FnMut(Item) -> Result<(), String> + Send + 'static,
+    ) -> Result<(), AlreadyTaken> {
+        self.set_reporting_callback(move |item| callback(item).map_err(callback::report))
+    }
+
+    /// The same for a callback whose errors say more than a text.
+    ///
+    /// # Errors
+    /// [`AlreadyTaken`].
+    pub fn set_reporting_callback(
+        &self,
+        callback: impl FnMut(Item) -> Result<(), ErrorReport> + Send + 'static,
     ) -> Result<(), AlreadyTaken> {
         let link = Arc::downgrade(self.0.gateway.link());
         self.redirect(Sink::Callback(Arc::new(Callback::new(Box::new(callback), link, self.id()))))
@@ -236,8 +247,7 @@ impl Channel {
 
     /// Closes the channel with an error, which the far end's `receive` and `waitclose` raise.
     pub fn close_with_error(&self, text: &str) {
-        let report = ErrorReport { text: text.into(), ..ErrorReport::default() };
-        self.0.gateway.link().close_channel(self.id(), Some(&report));
+        self.0.gateway.link().close_channel(self.id(), Some(&callback::report(text.into())));
     }
 
     /// Waits until no more items can arrive (and a callback has had them all).

@@ -194,6 +194,11 @@ impl Link {
         self.arm();
     }
 
+    /// The trace, if there is one: a coordinator's has both directions, so workers write none.
+    fn trace(&self) -> Option<&'static trace::Trace> {
+        if self.duties.is_none() { trace::active() } else { None }
+    }
+
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
@@ -468,7 +473,7 @@ impl Link {
                 Ok(None) => break None,
                 Err(error) => break Some(error.to_string()),
             };
-            if let Some(trace) = trace::active() {
+            if let Some(trace) = self.trace() {
                 trace.received(&self.id, &frame);
             }
             let event = match session.receive(frame, |id| self.inbox(id), &mut replies) {
@@ -541,7 +546,7 @@ impl Link {
             }
         }
         if !replies.is_empty() {
-            if let Some(trace) = trace::active() {
+            if let Some(trace) = self.trace() {
                 trace.sent(&self.id, &replies);
             }
             // A peer that cannot be answered is gone, and whoever reads will see it.
@@ -580,7 +585,7 @@ impl Link {
     /// [`wait_for_room`](Self::wait_for_room).
     #[inline]
     pub(crate) fn send(&self, frames: &[u8]) -> Result<bool, SendFailure> {
-        if let Some(trace) = trace::active() {
+        if let Some(trace) = self.trace() {
             trace.sent(&self.id, frames);
         }
         self.send_bytes(frames)
@@ -588,7 +593,7 @@ impl Link {
 
     /// Sends what makes an interpreter a worker.
     pub(crate) fn send_opening(&self, opening: &[u8]) -> Result<bool, SendFailure> {
-        if let Some(trace) = trace::active() {
+        if let Some(trace) = self.trace() {
             trace.note(&self.id, &format!("the worker's source and Start, {} bytes", opening.len()));
         }
         self.send_bytes(opening)
@@ -851,7 +856,7 @@ impl Link {
         if self.end.set(reason.clone()).is_err() {
             return;
         }
-        if let Some(trace) = trace::active() {
+        if let Some(trace) = self.trace() {
             trace.note(&self.id, &reason.to_string());
         }
         if reason.is_orderly() {

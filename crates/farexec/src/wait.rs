@@ -97,6 +97,11 @@ impl<'a> Wait<'a> {
         self.nap_of(if self.only_by_signals { SIGNAL_CHECK } else { INTERRUPT_CHECK })
     }
 
+    /// The longest nap on something else, which no signal gets a thread out of.
+    pub(crate) fn deaf_nap(&self) -> Option<Duration> {
+        self.nap_of(INTERRUPT_CHECK)
+    }
+
     fn nap_of(&self, check: Duration) -> Option<Duration> {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         match (left, self.interrupted) {
@@ -119,8 +124,7 @@ impl<'a> Wait<'a> {
 
     /// Puts the calling thread to rest until it is unparked or has something to look at.
     pub(crate) fn park(&self) {
-        // No signal gets a thread out of this.
-        match self.nap_of(INTERRUPT_CHECK) {
+        match self.deaf_nap() {
             Some(nap) => std::thread::park_timeout(nap),
             None => std::thread::park(),
         }

@@ -19,6 +19,7 @@ use farexec_proto::{ChannelId, Encoding};
 use parking_lot::Mutex;
 use serde::Deserialize;
 
+use crate::callback;
 use crate::channel::{Channel, SendError};
 use crate::end::Cause;
 use crate::gateway::{Gateway, WeakGateway};
@@ -56,6 +57,8 @@ pub struct Execution {
     pub channel: Channel,
     /// What to execute: a dict, as `docs/PROTOCOL.md` lists it.
     pub request: Payload,
+    /// Whether it is a part of farexec itself, and not of its user's.
+    pub beside: bool,
 }
 
 /// What a [`Worker`] and its link share.
@@ -236,7 +239,7 @@ impl Duties {
         let request = Payload::new(encoding, bytes, link.coercion());
         // What cannot be read is told by who executes it.
         let beside = request.decode::<Request>().unwrap_or_default().beside;
-        let execution = Execution { channel, request };
+        let execution = Execution { channel, request, beside };
         let mut state = self.state.lock();
         if !beside && !state.main_is_busy {
             state.hand_to_main(execution);
@@ -313,5 +316,5 @@ impl Duties {
 }
 
 fn refuse(link: &Link, id: ChannelId, why: &str) {
-    link.close_channel(id, Some(&ErrorReport { text: why.into(), ..ErrorReport::default() }));
+    link.close_channel(id, Some(&callback::report(why.into())));
 }

@@ -256,7 +256,7 @@ impl Rsync {
             }
             drop(notes);
             loop {
-                let nap = wait.nap().unwrap_or(INTERRUPT_CHECK);
+                let nap = wait.deaf_nap().unwrap_or(INTERRUPT_CHECK);
                 let (number, note) = match noted.recv_timeout(nap) {
                     Ok(note) => note,
                     Err(RecvTimeoutError::Disconnected) => return Ok(()),
