@@ -12,9 +12,10 @@ fn frames<'a>(chunks: impl Iterator<Item = &'a [u8]>, directly: bool) -> (Vec<Wh
     let mut reader = FrameReader::default();
     let mut found = Vec::new();
     for mut chunk in chunks {
-        if directly && let Some(payload) = reader.direct() {
-            let (taken, rest) = chunk.split_at((payload.capacity() - payload.len()).min(chunk.len()));
-            payload.extend_from_slice(taken);
+        if directly && let Some(room) = reader.direct() {
+            let (taken, rest) = chunk.split_at(room.len().min(chunk.len()));
+            room[..taken.len()].copy_from_slice(taken);
+            reader.arrived(taken.len());
             chunk = rest;
         }
         loop {

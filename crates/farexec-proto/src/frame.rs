@@ -157,7 +157,46 @@ pub struct FrameReader {
     partial: [u8; HEADER_LENGTH],
     partial_length: usize,
     /// A payload that did not arrive whole.
-    under_way: Option<(Header, Vec<u8>)>,
+    under_way: Option<Partial>,
+    /// A buffer for the next large payload.
+    spare: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Partial {
+    header: Header,
+    /// As long as memory was taken so far; what has not arrived of it is zeros, or anything.
+    buffer: Vec<u8>,
+    arrived: usize,
+}
+
+impl Partial {
+    fn missing(&self) -> usize {
+        self.header.length - self.arrived
+    }
+
+    /// The room for what is missing, more of it if there is none. At most doubled: a peer gets memory for what it sent, not for
+    /// what it says it will send.
+    fn room(&mut self) -> &mut [u8] {
+        if self.arrived == self.buffer.len() {
+            let more = self.missing().min(self.arrived.max(DIRECT_READ));
+            self.buffer.reserve_exact(more);
+            self.buffer.resize(self.arrived + more, 0);
+        }
+        let end = self.buffer.len().min(self.header.length);
+        &mut self.buffer[self.arrived..end]
+    }
+
+    /// Takes the bytes off the front of `input` that belong to it.
+    fn take(&mut self, input: &mut &[u8]) {
+        while !input.is_empty() && self.missing() > 0 {
+            let room = self.room();
+            let (taken, rest) = input.split_at(room.len().min(input.len()));
+            room[..taken.len()].copy_from_slice(taken);
+            self.arrived += taken.len();
+            *input = rest;
+        }
+    }
 }
 
 impl FrameReader {
@@ -169,17 +208,15 @@ impl FrameReader {
     #[inline]
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
         loop {
-            if let Some((header, payload)) = &mut self.under_way {
-                let missing = header.length - payload.len();
-                let (taken, rest) = input.split_at(missing.min(input.len()));
-                payload.extend_from_slice(taken);
-                *input = rest;
-                if payload.len() < header.length {
+            if let Some(mut partial) = self.under_way.take() {
+                partial.take(input);
+                if partial.missing() > 0 {
+                    self.under_way = Some(partial);
                     return Ok(None);
                 }
-                let (header, payload) = (*header, std::mem::take(payload));
-                self.under_way = None;
-                match header.frame(Cow::Owned(payload)) {
+                let Partial { header, mut buffer, .. } = partial;
+                buffer.truncate(header.length);
+                match header.frame(Cow::Owned(buffer)) {
                     Some(frame) => return Ok(Some(frame)),
                     None => continue,
                 }
@@ -192,28 +229,49 @@ impl FrameReader {
                     None => continue,
                 }
             }
-            let mut payload = Vec::with_capacity(header.length.min(PREALLOCATION));
-            payload.extend_from_slice(input);
-            *input = &[];
-            self.under_way = Some((header, payload));
+            let mut partial = Partial { header, buffer: self.buffer(header.length), arrived: 0 };
+            partial.take(input);
+            self.under_way = Some(partial);
             return Ok(None);
         }
     }
 
-    /// The buffer of a large payload that is under way: bytes may be appended to it, up to its capacity and not beyond, instead of being
-    /// given to [`next`](Self::next), so that they are not copied. `None` if little is missing, or nothing.
-    pub fn direct(&mut self) -> Option<&mut Vec<u8>> {
-        let (header, payload) = self.under_way.as_mut()?;
-        let missing = header.length - payload.len();
-        if missing < DIRECT_READ {
+    /// Room for a large payload that is under way: bytes may be put at its front, and told by [`arrived`](Self::arrived),
+    /// instead of being given to [`next`](Self::next), so that they are not copied. `None` if little is missing, or nothing.
+    pub fn direct(&mut self) -> Option<&mut [u8]> {
+        let partial = self.under_way.as_mut()?;
+        if partial.missing() < DIRECT_READ {
             return None;
         }
-        if payload.capacity() - payload.len() < DIRECT_READ {
-            // At most doubled: a peer gets memory for what it sent, not for what it says it will send.
-            payload.reserve_exact(missing.min(payload.len().max(DIRECT_READ)));
+        Some(partial.room())
+    }
+
+    /// So many bytes were put at the front of what [`direct`](Self::direct) gave.
+    pub fn arrived(&mut self, count: usize) {
+        if let Some(partial) = &mut self.under_way {
+            partial.arrived = (partial.arrived + count).min(partial.buffer.len());
         }
-        // An allocator may give more than was asked for, and then a read could run into the next frame.
-        (payload.capacity() - payload.len() <= missing).then_some(payload)
+    }
+
+    /// Whether a large payload is under way, and the next one has no buffer yet: see [`offer`](Self::offer).
+    #[must_use]
+    pub fn wants_buffer(&self) -> bool {
+        self.spare.is_none() && self.under_way.as_ref().is_some_and(|partial| partial.missing() >= DIRECT_READ)
+    }
+
+    /// Has the next large payload arrive in this buffer, if it is about as long: fresh memory costs as much as filling it.
+    pub fn offer(&mut self, buffer: Vec<u8>) {
+        self.spare = Some(buffer);
+    }
+
+    fn buffer(&mut self, length: usize) -> Vec<u8> {
+        if length >= DIRECT_READ
+            && let Some(mut buffer) = self.spare.take_if(|spare| spare.capacity() / 2 <= length)
+        {
+            buffer.resize(buffer.capacity(), 0);
+            return buffer;
+        }
+        vec![0; length.min(PREALLOCATION)]
     }
 
     /// Whether the stream stands between two frames.
@@ -356,9 +414,10 @@ mod tests {
         let mut input = &bytes[..100];
         assert_eq!(reader.next(&mut input), Ok(None));
         let mut at = 100;
-        while let Some(buffer) = reader.direct() {
-            let count = (buffer.capacity() - buffer.len()).min(70_000);
-            buffer.extend_from_slice(&bytes[at..at + count]);
+        while let Some(room) = reader.direct() {
+            let count = room.len().min(70_000);
+            room[..count].copy_from_slice(&bytes[at..at + count]);
+            reader.arrived(count);
             at += count;
         }
         let mut input = &bytes[at..];
@@ -367,12 +426,34 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_is_used_again() {
+        let mut bytes = Vec::new();
+        for filler in [1, 2] {
+            write(&mut bytes, Kind::Item, Encoding::Message, ChannelId::new(1), &[filler; 100_000]);
+        }
+        let mut reader = FrameReader::default();
+        let mut input = &bytes[..10_000];
+        assert_eq!(reader.next(&mut input), Ok(None));
+        assert!(reader.wants_buffer());
+        let buffer = vec![9; 150_000];
+        let memory = buffer.as_ptr();
+        reader.offer(buffer);
+        assert!(!reader.wants_buffer());
+        let mut input = &bytes[10_000..];
+        assert_eq!(reader.next(&mut input).unwrap().unwrap().payload, [1; 100_000].as_slice());
+        let mut halves = [&input[..50_000], &input[50_000..]];
+        assert_eq!(reader.next(&mut halves[0]), Ok(None));
+        let payload = reader.next(&mut halves[1]).unwrap().unwrap().payload.into_owned();
+        assert_eq!((payload.as_ptr(), &payload[..]), (memory, [2; 100_000].as_slice()));
+    }
+
+    #[test]
     fn a_claim_alone_takes_bounded_memory() {
         let mut bytes = header(Kind::Item, Encoding::Message, ChannelId::new(1), MAX_PAYLOAD).to_vec();
         bytes.extend_from_slice(b"little");
         let mut reader = FrameReader::default();
         assert_eq!(reader.next(&mut &bytes[..]), Ok(None));
-        assert!(reader.direct().unwrap().capacity() <= PREALLOCATION);
+        assert!(reader.direct().unwrap().len() <= PREALLOCATION);
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod link;
 mod multichannel;
 mod outbox;
 mod output;
+mod pace;
 mod payload;
 mod reactor;
 mod receive_queue;

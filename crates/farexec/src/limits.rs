@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use farexec_proto::limits::DIRECT_READ;
+
 /// How long the reactor keeps off a gateway after it found a thread reading it: long against one round trip, so that it is
 /// not woken by each; short against what a person, or a callback that nobody's wait feeds, would notice.
 pub(crate) const STANDBY: Duration = Duration::from_millis(4);
@@ -32,6 +34,23 @@ pub(crate) const SEND_HIGH_WATER: usize = 1 << 20;
 
 /// Bytes read at once into the buffer that all gateways of a thread share.
 pub(crate) const READ_CHUNK: usize = 64 << 10;
+
+/// Bytes of the buffers of large payloads that are kept for the next ones, and how many are.
+pub(crate) const KEPT_BUFFER: std::ops::RangeInclusive<usize> = DIRECT_READ..=4 << 20;
+pub(crate) const KEPT_BUFFERS: usize = 4;
+
+/// Reads in a row after which a thread that waits looks how fast items come.
+pub(crate) const PACED_READS: u32 = 4;
+
+/// Bytes in a millisecond from which on a thread that waits for items lets some come together before it waits for the next: each
+/// time that it is woken costs the sender as much as several items.
+pub(crate) const STREAMING_RATE: u128 = 1000;
+
+/// A read of so many bytes shows that they come together anyway.
+pub(crate) const READ_TOGETHER: usize = 4096;
+
+/// How long it lets them come. The system makes about 60 microseconds of it.
+pub(crate) const BREATH: Duration = Duration::from_micros(5);
 
 /// How many chunks the reactor reads from one gateway before it looks at the others.
 pub(crate) const READS_PER_TURN: usize = 16;

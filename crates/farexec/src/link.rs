@@ -36,8 +36,10 @@ use crate::answers::Answers;
 use crate::end::{Cause, ChannelEnd, EndReason, RemoteError};
 use crate::error::ExecError;
 use crate::inbox::{Inbox, Wakers};
-use crate::limits::{EXIT_AFTER_EOF, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN};
+use crate::limits::{BREATH, EXIT_AFTER_EOF, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN};
 use crate::outbox::{Broken, Outbox};
+use crate::pace::Pace;
+use crate::payload::used_buffer;
 use crate::reactor::{Reactor, Source, Standby};
 use crate::supervisor::Supervisor;
 use crate::sys::{self, Interest, Transfer, Waker, Woken};
@@ -72,6 +74,8 @@ pub(crate) struct Link {
     /// Counts reads, so that the reactor can tell whether somebody reads.
     reads: AtomicU64,
     last_reads: AtomicU64,
+    /// Whether this side has sent something since the last read.
+    has_sent: AtomicBool,
     /// Channels whose items go to callbacks and receive queues: nobody's wait feeds them.
     consumers: Arc<AtomicUsize>,
     py2str_as_py3str: AtomicBool,
@@ -102,6 +106,7 @@ struct Reading {
     scanner: MarkerScanner,
     answered: bool,
     frames: FrameReader,
+    pace: Pace,
 }
 
 /// The two pipes of a connection, seen from this side.
@@ -171,6 +176,7 @@ impl Link {
             watch: Watch::default(),
             reads: AtomicU64::new(0),
             last_reads: AtomicU64::new(0),
+            has_sent: AtomicBool::new(false),
             consumers: Arc::default(),
             py2str_as_py3str: AtomicBool::new(true),
             // A coordinator learns it from the worker; a worker is told by the code that it executes.
@@ -370,6 +376,9 @@ impl Link {
                 self.read_the_rest(reading);
                 continue;
             }
+            if reading.pace.is_streaming() {
+                std::thread::sleep(BREATH);
+            }
             match sys::wait_readable(self.input.as_fd(), waker, wait.nap()) {
                 Ok(Woken::Ready) => {
                     self.read_once(reading);
@@ -423,8 +432,11 @@ impl Link {
     fn read_once(self: &Arc<Self>, reading: &mut Reading) -> bool {
         self.reads.fetch_add(1, Ordering::Relaxed);
         let transfer = match reading.frames.direct() {
-            Some(payload) => {
-                let transfer = sys::read_spare(self.input.as_fd(), payload);
+            Some(room) => {
+                let transfer = sys::read(self.input.as_fd(), room);
+                if let Ok(Transfer::Bytes(count)) = transfer {
+                    reading.frames.arrived(count);
+                }
                 (transfer, self.take_in(reading, &[]))
             }
             None => CHUNK.with_borrow_mut(|chunk| {
@@ -436,6 +448,14 @@ impl Link {
                 (transfer, self.take_in(reading, bytes))
             }),
         };
+        if reading.frames.wants_buffer()
+            && let Some(buffer) = used_buffer()
+        {
+            reading.frames.offer(buffer);
+        }
+        if let Ok(Transfer::Bytes(count)) = transfer.0 {
+            reading.pace.read(count, self.has_sent.swap(false, Ordering::Relaxed));
+        }
         match transfer {
             (Ok(Transfer::Bytes(_) | Transfer::WouldBlock), woken) => woken,
             (Ok(Transfer::Ended), _) => {
@@ -603,6 +623,7 @@ impl Link {
         if let Some(end) = self.end() {
             return Err(SendFailure::Ended(end.clone()));
         }
+        self.has_sent.store(true, Ordering::Relaxed);
         self.outbox.send(frames, &self.reactor).map_err(|Broken| match self.end.get() {
             Some(end) => SendFailure::Ended(end.clone()),
             None => SendFailure::Ended(self.broken()),

@@ -2,7 +2,18 @@
 
 use farexec_proto::encoding::{Build, DecodeError, StringCoercion, decode};
 use farexec_proto::{Encoding, Value};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
+
+use crate::limits::{KEPT_BUFFER, KEPT_BUFFERS};
+
+/// Buffers of large payloads that were taken, for the next ones: fresh memory costs as much as filling it.
+static BUFFERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// A buffer for a large payload, if one was left.
+pub(crate) fn used_buffer() -> Option<Vec<u8>> {
+    BUFFERS.lock().pop()
+}
 
 /// One received item, not yet decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +21,17 @@ pub struct Payload {
     encoding: Encoding,
     bytes: Vec<u8>,
     coercion: StringCoercion,
+}
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        if KEPT_BUFFER.contains(&self.bytes.capacity()) {
+            let mut buffers = BUFFERS.lock();
+            if buffers.len() < KEPT_BUFFERS {
+                buffers.push(std::mem::take(&mut self.bytes));
+            }
+        }
+    }
 }
 
 impl Payload {

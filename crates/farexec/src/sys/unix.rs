@@ -7,7 +7,6 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -82,11 +81,6 @@ fn transfer(result: Result<usize, Errno>) -> io::Result<Transfer> {
 /// Reads into `buffer`. Waits if the descriptor may wait and nothing is there: ask [`Watch`] first.
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Transfer> {
     transfer(rustix::io::read(fd, buffer))
-}
-
-/// Reads into what `buffer` has reserved and not used.
-pub(crate) fn read_spare(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<Transfer> {
-    transfer(rustix::io::read(fd, spare_capacity(buffer)))
 }
 
 /// Writes what can be written without waiting; the descriptor is non-blocking.
