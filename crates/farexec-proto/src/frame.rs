@@ -339,6 +339,17 @@ pub fn write_with<E: From<PayloadTooLong>>(
     }
 }
 
+/// The header of an item in the message encoding whose payload is written by the caller.
+///
+/// # Errors
+/// [`PayloadTooLong`].
+pub fn header_of_item(channel: ChannelId, length: usize) -> Result<[u8; HEADER_LENGTH], PayloadTooLong> {
+    if length > MAX_PAYLOAD {
+        return Err(PayloadTooLong(length));
+    }
+    Ok(header(Kind::Item, Encoding::Message, channel, length))
+}
+
 #[inline]
 fn header(kind: Kind, encoding: Encoding, channel: ChannelId, length: usize) -> [u8; HEADER_LENGTH] {
     let flags = match encoding {

@@ -8,14 +8,14 @@ use farexec::{Channel, ChannelId, Payload};
 use pyo3::exceptions::{PyOSError, PyStopIteration, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyType, PyWeakrefReference};
+use pyo3::types::{PyBytes, PyType, PyWeakrefReference};
 
 use crate::callback::{self, Endmarker};
 use crate::decode::{self, Resolver};
 use crate::encode::PyItem;
 use crate::errors::{self, Raiser};
 use crate::green::{Greenlets, Hub};
-use crate::waiting::{waiting, working};
+use crate::waiting::{blocking, waiting, working};
 
 thread_local! {
     /// What the next object of a subclass becomes: Python makes those by calling their class.
@@ -221,6 +221,15 @@ impl PyChannel {
     /// Raises DumpError if a part of the item is of a type that cannot be sent, OSError if the channel is closed.
     fn send(&self, py: Python<'_>, item: &Bound<'_, PyAny>) -> PyResult<()> {
         let encoded = self.codec.encode(item)?;
+        if let Ok(bytes) = encoded.as_ref().unwrap_or(item).cast_exact::<PyBytes>()
+            && self.home.greenlets.is_none()
+            && !self.channel.copies_when_sending(bytes.as_bytes().len())
+        {
+            // They stay where they are as long as `bytes` is held, and never change.
+            let bytes = bytes.as_bytes();
+            let sent = blocking(py, None, |wait| self.channel.send_bytes(bytes, wait))?;
+            return sent.map_err(|error| errors::send(py, self.home.raiser, error));
+        }
         let item = PyItem::new(encoded.as_ref().unwrap_or(item), Some(&self.home));
         let is_full = self.channel.start_sending(&item).map_err(|error| errors::send(py, self.home.raiser, error))?;
         if is_full {

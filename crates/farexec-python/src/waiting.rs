@@ -53,7 +53,8 @@ pub(crate) fn working<T: Send + 'static>(
     }
 }
 
-fn blocking<T: Send>(
+/// As [`waiting`], in a thread that may be blocked.
+pub(crate) fn blocking<T: Send>(
     py: Python<'_>,
     seconds: Option<f64>,
     operation: impl FnOnce(&Wait<'_>) -> T + Send,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farexec_proto::control::ErrorReport;
-use farexec_proto::encoding::{DecodeError, Encode, EncodeError};
+use farexec_proto::encoding::{DecodeError, Encode, EncodeError, message};
 use farexec_proto::frame::{Kind, PayloadTooLong};
 use farexec_proto::{ChannelId, frame};
 use serde::Serialize;
@@ -16,6 +16,7 @@ use crate::callback::{self, Callback};
 use crate::end::{ChannelEnd, RemoteError};
 use crate::gateway::Gateway;
 use crate::inbox::{Inbox, Sink};
+use crate::limits::SENT_IN_PLACE;
 use crate::link::SendFailure;
 use crate::payload::Payload;
 use crate::receive_queue::{AlreadyTaken, Item};
@@ -141,6 +142,29 @@ impl Channel {
             }
             result
         })
+    }
+
+    /// Sends bytes as one item, from where they are, and waits until the system has taken them. For large items, which it saves a copy; see
+    /// [`copies_when_sending`](Self::copies_when_sending).
+    ///
+    /// # Errors
+    /// [`SendError`]; if it is a [`SendError::Wait`], the item is on its way all the same.
+    pub fn send_bytes(&self, bytes: &[u8], wait: &Wait<'_>) -> Result<(), SendError> {
+        if self.is_inherited() || self.0.inbox.state().closed {
+            return Err(self.closed_error());
+        }
+        let (opening, closing) = message::around_bytes(bytes.len())?;
+        let payload = opening.len() + bytes.len() + closing.len();
+        let header = frame::header_of_item(self.id(), payload)?;
+        let sent = self.0.gateway.link().send_in_place(&[&header, &opening, bytes, &closing], wait);
+        sent.map_err(|error| self.send_error(error))
+    }
+
+    /// Whether so many bytes are better sent by [`start_sending`](Self::start_sending): because they are few, or because the far end
+    /// reads them in another encoding.
+    #[must_use]
+    pub fn copies_when_sending(&self, bytes: usize) -> bool {
+        bytes < SENT_IN_PLACE || !self.0.gateway.link().reads_message()
     }
 
     /// Waits until the worker has taken enough of what was sent.

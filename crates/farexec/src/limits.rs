@@ -32,6 +32,9 @@ pub(crate) const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes that may be queued for a worker before a sender waits for it.
 pub(crate) const SEND_HIGH_WATER: usize = 1 << 20;
 
+/// Bytes of an item from which on it is written from where it is: a copy costs more than what it takes to leave it there.
+pub(crate) const SENT_IN_PLACE: usize = 64 << 10;
+
 /// Bytes read at once into the buffer that all gateways of a thread share.
 pub(crate) const READ_CHUNK: usize = 64 << 10;
 

@@ -611,6 +611,25 @@ impl Link {
         self.send_bytes(frames)
     }
 
+    /// Sends one frame, given in parts, from where it is, and waits until it is written.
+    pub(crate) fn send_in_place(&self, parts: &[&[u8]], wait: &Wait<'_>) -> Result<(), SendFailure> {
+        if let Some(end) = self.end() {
+            return Err(SendFailure::Ended(end.clone()));
+        }
+        if let Some(trace) = self.trace() {
+            trace.sent(&self.id, &parts.concat());
+        }
+        self.has_sent.store(true, Ordering::Relaxed);
+        let sent =
+            WAKER.with(|waker| self.outbox.send_in_place(parts, waker.as_deref(), wait, &self.reactor));
+        Ok(sent.map_err(|Broken| SendFailure::Ended(self.end().cloned().unwrap_or_else(|| self.broken())))??)
+    }
+
+    /// Whether the worker reads the message encoding.
+    pub(crate) fn reads_message(&self) -> bool {
+        self.reads_message.load(Ordering::Relaxed)
+    }
+
     /// Sends what makes an interpreter a worker.
     pub(crate) fn send_opening(&self, opening: &[u8]) -> Result<bool, SendFailure> {
         if let Some(trace) = self.trace() {
@@ -624,9 +643,8 @@ impl Link {
             return Err(SendFailure::Ended(end.clone()));
         }
         self.has_sent.store(true, Ordering::Relaxed);
-        self.outbox.send(frames, &self.reactor).map_err(|Broken| match self.end.get() {
-            Some(end) => SendFailure::Ended(end.clone()),
-            None => SendFailure::Ended(self.broken()),
+        self.outbox.send(frames, &self.reactor).map_err(|Broken| {
+            SendFailure::Ended(self.end.get().cloned().unwrap_or_else(|| self.broken()))
         })
     }
 
@@ -639,7 +657,7 @@ impl Link {
 
     /// Encodes what this worker is to read.
     pub(crate) fn encode(&self, item: &impl Encode, out: &mut Vec<u8>) -> Result<Encoding, EncodeError> {
-        if self.reads_message.load(Ordering::Relaxed) {
+        if self.reads_message() {
             return encode_item(item, out);
         }
         dump::encode(item, out)?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
-use crate::limits::SEND_HIGH_WATER;
+use crate::limits::{INTERRUPT_CHECK, SEND_HIGH_WATER};
 use crate::reactor::{Reactor, Source};
 use crate::sys::{self, Interest, Transfer, Waker};
 use crate::wait::{Wait, WaitError};
@@ -20,6 +20,8 @@ const BLOCK: usize = 64 << 10;
 pub(crate) struct Outbox {
     output: Mutex<Option<Arc<OwnedFd>>>,
     key: OnceLock<usize>,
+    /// Held by whoever writes a large frame from where it is: see [`send_in_place`](Self::send_in_place).
+    in_place: Mutex<()>,
     queue: Mutex<Queue>,
     queued: AtomicUsize,
 }
@@ -31,6 +33,8 @@ struct Queue {
     written: usize,
     /// Whether the reactor will write when there is room.
     armed: bool,
+    /// Whether somebody is writing a frame that is not in the queue: everything else goes behind it.
+    is_in_place: bool,
     /// Whether the other end is gone: nothing is kept then.
     broken: bool,
     /// Whether nothing will be added.
@@ -49,6 +53,7 @@ impl Outbox {
         Ok(Self {
             output: Mutex::new(Some(Arc::clone(&output))),
             key: OnceLock::new(),
+            in_place: Mutex::default(),
             queue: Mutex::new(Queue { output: Some(output), ..Queue::default() }),
             queued: AtomicUsize::new(0),
         })
@@ -70,7 +75,7 @@ impl Outbox {
             return Err(Broken);
         }
         let mut rest = frames;
-        if queue.blocks.is_empty() {
+        if queue.blocks.is_empty() && !queue.is_in_place {
             while !rest.is_empty() {
                 match queue.write(rest) {
                     Some(0) => break,
@@ -84,6 +89,49 @@ impl Outbox {
         }
         queue.append(rest);
         Ok(self.settle(&mut queue, reactor))
+    }
+
+    /// Writes a large frame, given in parts, from where it is, and waits until it is written. What of it is not written when the wait ends
+    /// is queued.
+    pub(crate) fn send_in_place(
+        &self,
+        parts: &[&[u8]],
+        waker: Option<&Waker>,
+        wait: &Wait<'_>,
+        reactor: &Reactor,
+    ) -> Result<Result<(), WaitError>, Broken> {
+        let _in_place = self.in_place.lock();
+        let mut queue = self.queue.lock();
+        if queue.broken {
+            return Err(Broken);
+        }
+        if !queue.blocks.is_empty() {
+            parts.iter().for_each(|part| queue.append(part));
+            self.settle(&mut queue, reactor);
+            return Ok(Ok(()));
+        }
+        queue.is_in_place = true;
+        let output = queue.output.clone();
+        drop(queue);
+        let mut rest: Vec<&[u8]> = parts.to_vec();
+        let result = output.as_ref().map_or(Err(Broken), |output| write_all(output, &mut rest, waker, wait));
+        let mut queue = self.queue.lock();
+        queue.is_in_place = false;
+        if result.is_err() {
+            queue.break_off();
+            return result;
+        }
+        // What came meanwhile is behind it.
+        for part in rest.iter().rev().filter(|part| !part.is_empty()) {
+            queue.blocks.push_front(part.to_vec());
+        }
+        if queue.blocks.is_empty() {
+            queue.end_if_last();
+        } else {
+            queue.flush();
+            self.settle(&mut queue, reactor);
+        }
+        result
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -108,6 +156,10 @@ impl Outbox {
     ) -> Result<(), WaitError> {
         let Some(output) = self.output.lock().clone() else { return Ok(()) };
         wait.check()?;
+        if self.queue.lock().is_in_place {
+            drop(self.in_place.try_lock_for(wait.deaf_nap().unwrap_or(INTERRUPT_CHECK)));
+            return Ok(());
+        }
         // A broken pipe counts as writable; any other failure shows when writing.
         let _ = sys::wait_writable(output.as_fd(), waker, wait.nap());
         let mut queue = self.queue.lock();
@@ -137,6 +189,7 @@ impl Outbox {
         let queued = queue.len();
         self.queued.store(queued, Ordering::Relaxed);
         if queued > 0
+            && !queue.is_in_place
             && !queue.armed
             && let Some(key) = self.key.get()
         {
@@ -177,6 +230,9 @@ impl Queue {
     }
 
     fn flush(&mut self) {
+        if self.is_in_place {
+            return;
+        }
         while let Some(block) = self.blocks.pop_front() {
             let written = self.written;
             match self.write(&block[written..]) {
@@ -193,13 +249,48 @@ impl Queue {
     }
 
     fn end_if_last(&self) {
-        if let (true, true, Some(output)) = (self.is_last, self.blocks.is_empty(), &self.output) {
+        let is_empty = self.blocks.is_empty() && !self.is_in_place;
+        if let (true, true, Some(output)) = (self.is_last, is_empty, &self.output) {
             sys::end_sending(output);
         }
     }
 
     fn break_off(&mut self) {
         *self = Self { broken: true, ..Self::default() };
+    }
+}
+
+/// Writes parts, and takes off them what is written; `Ok(Err)` if the wait ended before.
+fn write_all(
+    output: &OwnedFd,
+    parts: &mut Vec<&[u8]>,
+    waker: Option<&Waker>,
+    wait: &Wait<'_>,
+) -> Result<Result<(), WaitError>, Broken> {
+    loop {
+        match sys::write_parts(output.as_fd(), parts) {
+            Ok(Transfer::Bytes(mut count)) => {
+                while let Some(first) = parts.first_mut() {
+                    let taken = count.min(first.len());
+                    *first = &first[taken..];
+                    count -= taken;
+                    if !first.is_empty() {
+                        break;
+                    }
+                    parts.remove(0);
+                }
+                if parts.is_empty() {
+                    return Ok(Ok(()));
+                }
+            }
+            Ok(Transfer::WouldBlock) => {}
+            Ok(Transfer::Ended) | Err(_) => return Err(Broken),
+        }
+        if let Err(error) = wait.check() {
+            return Ok(Err(error));
+        }
+        // A broken pipe counts as writable; any other failure shows when writing.
+        let _ = sys::wait_writable(output.as_fd(), waker, wait.nap());
     }
 }
 

@@ -88,6 +88,12 @@ pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Transfer> {
     transfer(rustix::io::write(fd, bytes))
 }
 
+/// Writes what can be written of several buffers without waiting; the descriptor is non-blocking.
+pub(crate) fn write_parts(fd: BorrowedFd<'_>, parts: &[&[u8]]) -> io::Result<Transfer> {
+    let parts: Vec<io::IoSlice<'_>> = parts.iter().map(|part| io::IoSlice::new(part)).collect();
+    transfer(rustix::io::writev(fd, &parts))
+}
+
 /// Gets a thread out of waiting on descriptors.
 #[derive(Debug)]
 pub(crate) struct Waker {

@@ -6,4 +6,4 @@ mod reader;
 mod writer;
 
 pub use reader::decode;
-pub use writer::{Writer, encode};
+pub use writer::{Writer, around_bytes, encode};

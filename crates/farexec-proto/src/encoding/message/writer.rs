@@ -20,6 +20,16 @@ pub fn encode(item: &(impl Encode + ?Sized), out: &mut Vec<u8>) -> Result<(), En
     })
 }
 
+/// What stands before and behind many bytes that are an item by themselves, for who sends them from where they are.
+///
+/// # Errors
+/// [`EncodeErrorKind::TooLong`].
+pub fn around_bytes(len: usize) -> Result<([u8; 5], [u8; 1]), EncodeError> {
+    let length = u32::try_from(len).ok().filter(|_| len <= MAX_PAYLOAD);
+    let [a, b, c, d] = length.ok_or(EncodeErrorKind::TooLong(len))?.to_le_bytes();
+    Ok(([opcode::BINBYTES, a, b, c, d], [opcode::STOP]))
+}
+
 /// The [`Emit`] of the message encoding.
 #[derive(Debug)]
 pub struct Writer<'a> {
