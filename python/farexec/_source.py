@@ -33,7 +33,8 @@ def source_of(source: str | types.ModuleType | Callable[..., object], kwargs: di
     if isinstance(source, types.ModuleType):
         return Source(inspect.getsource(source), inspect.getsourcefile(source), 1, None)
     if isinstance(source, str):
-        return Source(textwrap.dedent(source), None, 1, None)
+        # Text that begins at the margin has no indentation as a whole.
+        return Source(source if source[:1].strip() else textwrap.dedent(source), None, 1, None)
     raise TypeError(f"expected source text, a function or a module, not an object of type {type(source).__name__!r}")
 
 

@@ -1346,9 +1346,26 @@ def run(channel, request):
     arguments = dict((native(name), value) for name, value in (request.get("kwargs") or {}).items())
     if call is None:
         namespace.update(arguments)
-    exec(compile_source(request), namespace)
+    exec(code_of(request), namespace)
     if call is not None:
         namespace[native(call)](channel, **arguments)
+
+
+CODE = {}  # compiled texts, by what they were compiled of: the same is often executed again
+CODE_KEPT = 64
+CODE_LENGTH = 1 << 14  # characters of a text that is kept
+
+
+def code_of(request):
+    key = request["source"], request.get("file"), request.get("line", 1)
+    code = CODE.get(key)
+    if code is None:
+        code = compile_source(request)
+        if len(key[0]) <= CODE_LENGTH:
+            if len(CODE) >= CODE_KEPT:
+                CODE.clear()
+            CODE[key] = code
+    return code
 
 
 def compile_source(request):
