@@ -256,7 +256,8 @@ impl FrameReader {
     /// Whether a large payload is under way, and the next one has no buffer yet: see [`offer`](Self::offer).
     #[must_use]
     pub fn wants_buffer(&self) -> bool {
-        self.spare.is_none() && self.under_way.as_ref().is_some_and(|partial| partial.missing() >= DIRECT_READ)
+        self.spare.is_none()
+            && self.under_way.as_ref().is_some_and(|partial| partial.missing() >= DIRECT_READ)
     }
 
     /// Has the next large payload arrive in this buffer, if it is about as long: fresh memory costs as much as filling it.

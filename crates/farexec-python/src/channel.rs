@@ -36,12 +36,7 @@ impl Registry {
         let object = self.get(py, id);
         match object.as_ref().and_then(|object| object.cast::<PyChannel>().ok()) {
             Some(channel) => channel.get().codec.0.set(codec).is_ok(),
-            None => self
-                .codecs
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(id, codec)
-                .is_none(),
+            None => self.codecs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, codec).is_none(),
         }
     }
 
@@ -51,8 +46,12 @@ impl Registry {
     }
 
     fn get<'py>(&self, py: Python<'py>, id: ChannelId) -> Option<Bound<'py, PyAny>> {
-        let known =
-            self.objects.lock().unwrap_or_else(PoisonError::into_inner).get(&id).map(|known| known.clone_ref(py));
+        let known = self
+            .objects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .map(|known| known.clone_ref(py));
         known.and_then(|known| known.bind(py).upgrade())
     }
 
@@ -231,7 +230,8 @@ impl PyChannel {
             return sent.map_err(|error| errors::send(py, self.home.raiser, error));
         }
         let item = PyItem::new(encoded.as_ref().unwrap_or(item), Some(&self.home));
-        let is_full = self.channel.start_sending(&item).map_err(|error| errors::send(py, self.home.raiser, error))?;
+        let is_full =
+            self.channel.start_sending(&item).map_err(|error| errors::send(py, self.home.raiser, error))?;
         if is_full {
             let channel = self.channel.clone();
             let result = working(py, self.home.hub(), None, move |wait| channel.finish_sending(wait))?;
@@ -332,7 +332,9 @@ impl PyChannel {
     /// Says how strings of the other major version of Python are taken on this channel; see `Gateway.reconfigure`.
     #[pyo3(signature = (py2str_as_py3str=true, py3str_as_py2str=false))]
     fn reconfigure(&self, py: Python<'_>, py2str_as_py3str: bool, py3str_as_py2str: bool) -> PyResult<()> {
-        self.channel.reconfigure(py2str_as_py3str, py3str_as_py2str).map_err(|error| errors::send(py, self.home.raiser, error))
+        self.channel
+            .reconfigure(py2str_as_py3str, py3str_as_py2str)
+            .map_err(|error| errors::send(py, self.home.raiser, error))
     }
 
     /// Has items go through a codec from now on, at both ends; see `Gateway.setcodec`. What is on its way is not affected.

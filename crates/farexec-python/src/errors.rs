@@ -1,8 +1,8 @@
 //! From errors of `farexec` to exceptions of the package `farexec`, which are Python classes in `farexec._errors`.
 
 use farexec::{
-    Cause, ChannelEnd, ExecError, GatewayError, HostFailure, ReceiveError, RemoteError, SendError, StartError,
-    WaitError,
+    Cause, ChannelEnd, ExecError, GatewayError, HostFailure, ReceiveError, RemoteError, SendError,
+    StartError, WaitError,
 };
 use pyo3::exceptions::{PyEOFError, PyKeyboardInterrupt, PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -91,12 +91,7 @@ pub(crate) fn interrupted(py: Python<'_>) -> PyErr {
         .unwrap_or_else(|| PyKeyboardInterrupt::new_err(()))
 }
 
-pub(crate) fn wait(
-    py: Python<'_>,
-    raiser: Raiser,
-    error: WaitError,
-    text: impl FnOnce() -> String,
-) -> PyErr {
+pub(crate) fn wait(py: Python<'_>, raiser: Raiser, error: WaitError, text: impl FnOnce() -> String) -> PyErr {
     match error {
         WaitError::Timeout => exception(timeout_error_class(py, raiser), text()),
         // What polls asks again instead of telling.
@@ -108,7 +103,9 @@ pub(crate) fn wait(
 pub(crate) fn end(raiser: Raiser, end: &ChannelEnd) -> PyErr {
     match end {
         // A worker is not told of itself why it ends, unless it is none any more.
-        ChannelEnd::Gateway(reason) if raiser == Raiser::Package || *reason.cause() == Cause::Inherited => PyEOFError::new_err(reason.to_string()),
+        ChannelEnd::Gateway(reason) if raiser == Raiser::Package || *reason.cause() == Cause::Inherited => {
+            PyEOFError::new_err(reason.to_string())
+        }
         ChannelEnd::Error(_) => {
             PyEOFError::new_err("closed by the far end with an error that was reported before")
         }
@@ -127,9 +124,9 @@ pub(crate) fn receive(
         ReceiveError::Remote(error) => {
             remote_object(py, raiser, &error).map_or_else(|error| error, PyErr::from_value)
         }
-        ReceiveError::Wait(error) => {
-            wait(py, raiser, error, || format!("no item after {} seconds", timeout_seconds.unwrap_or_default()))
-        }
+        ReceiveError::Wait(error) => wait(py, raiser, error, || {
+            format!("no item after {} seconds", timeout_seconds.unwrap_or_default())
+        }),
         ReceiveError::AlreadyTaken(_) => PyOSError::new_err(
             "cannot receive(): the items of this channel go to a callback or a receive queue",
         ),
@@ -150,7 +147,9 @@ pub(crate) fn send(py: Python<'_>, raiser: Raiser, error: SendError) -> PyErr {
 pub(crate) fn execute(py: Python<'_>, error: ExecError) -> PyErr {
     match error {
         ExecError::Arguments(_) | ExecError::TooLong(_) => dump_error(py, Raiser::Package, &error),
-        ExecError::Wait(error) => wait(py, Raiser::Package, error, || "the worker did not take what was sent".into()),
+        ExecError::Wait(error) => {
+            wait(py, Raiser::Package, error, || "the worker did not take what was sent".into())
+        }
         other => PyOSError::new_err(other.to_string()),
     }
 }

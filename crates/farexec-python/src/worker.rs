@@ -94,10 +94,7 @@ impl PyWorker {
     }
 
     /// Waits for something that the main thread is to execute: (channel, request). None: there will be nothing more.
-    fn next_task<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+    fn next_task<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
         loop {
             let next = waiting(py, None, None, |wait| self.0.worker.next(wait))?;
             let Some(execution) = next.map_err(|_| errors::interrupted(py))? else { return Ok(None) };

@@ -52,8 +52,8 @@ impl Callback {
         // Items that arrived behind the one that made it fail were never the callback's; the end always is.
         if is_end || !self.failed.load(Ordering::Relaxed) {
             let function = std::panic::AssertUnwindSafe(|| (self.function.lock())(item));
-            let result =
-                std::panic::catch_unwind(function).unwrap_or_else(|_| Err(report("the callback panicked".into())));
+            let result = std::panic::catch_unwind(function)
+                .unwrap_or_else(|_| Err(report("the callback panicked".into())));
             if let Err(report) = result
                 && !self.failed.swap(true, Ordering::Relaxed)
                 && let Some(link) = self.link.upgrade()

@@ -256,7 +256,7 @@ impl Gateway {
         let inbox = self.0.link.open_channel();
         let mut out = Vec::new();
         frame::write(&mut out, Kind::Open, Encoding::Message, inbox.id, &[]);
-        self.0.link.send(&out)?;
+        self.0.link.send_with_next(&out)?;
         Ok(Channel::new(inbox, self.clone()))
     }
 

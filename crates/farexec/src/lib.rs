@@ -22,7 +22,6 @@
 #![deny(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-mod answers;
 mod bootstrap;
 mod callback;
 mod channel;

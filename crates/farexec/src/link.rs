@@ -14,6 +14,9 @@
 //! # How it ends
 //! By [`Link::finish`], once, whatever the reason; all that waits, every queue and every callback is told there.
 
+mod answers;
+mod ending;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -21,22 +24,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use farexec_proto::control::{ErrorReport, Hello, Terminate};
 use farexec_proto::encoding::{Encode, EncodeError, StringCoercion, dump, encode_item};
-use farexec_proto::frame::{FrameReader, Kind};
+use farexec_proto::frame::FrameReader;
 use farexec_proto::handshake::MarkerScanner;
 use farexec_proto::serde::AsItem;
 use farexec_proto::session::{Event, Session, Side};
-use farexec_proto::{ChannelId, Encoding, frame};
+use farexec_proto::{ChannelId, Encoding};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::answers::Answers;
 use crate::end::{Cause, ChannelEnd, EndReason, RemoteError};
-use crate::error::ExecError;
 use crate::inbox::{Inbox, Wakers};
-use crate::limits::{BREATH, EXIT_AFTER_EOF, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN};
+use crate::limits::{BREATH, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN};
 use crate::outbox::{Broken, Outbox};
 use crate::pace::Pace;
 use crate::payload::used_buffer;
@@ -47,6 +48,7 @@ use crate::trace;
 use crate::wait::{Wait, WaitError};
 use crate::watch::{Watch, Watched};
 use crate::worker::Duties;
+use answers::Answers;
 
 /// The connection to one worker.
 pub(crate) struct Link {
@@ -220,7 +222,9 @@ impl Link {
     /// Why the connection has ended, once it has.
     pub(crate) fn end(&self) -> Option<&EndReason> {
         if self.generation != sys::generation() {
-            return Some(self.inherited.get_or_init(|| EndReason::new(&self.id, None, Cause::Inherited, Vec::new())));
+            return Some(
+                self.inherited.get_or_init(|| EndReason::new(&self.id, None, Cause::Inherited, Vec::new())),
+            );
         }
         self.end.get()
     }
@@ -239,7 +243,7 @@ impl Link {
         }
     }
 
-    pub(crate) fn answers(&self) -> MutexGuard<'_, Answers> {
+    fn answers(&self) -> MutexGuard<'_, Answers> {
         self.answers.lock()
     }
 
@@ -553,7 +557,8 @@ impl Link {
             let status = duties.status(session.channel_count());
             let mut payload = Vec::new();
             if dump::encode(&AsItem(&status), &mut payload).is_ok() {
-                (0..asked.statuses).for_each(|_| session.write_status(Encoding::Dump, &payload, &mut replies));
+                (0..asked.statuses)
+                    .for_each(|_| session.write_status(Encoding::Dump, &payload, &mut replies));
             }
         }
         drop(session);
@@ -611,6 +616,21 @@ impl Link {
         self.send_bytes(frames)
     }
 
+    /// Sends frames together with the next ones: those that mean something only together with others.
+    pub(crate) fn send_with_next(&self, frames: &[u8]) -> Result<(), SendFailure> {
+        if let Some(end) = self.end() {
+            return Err(SendFailure::Ended(end.clone()));
+        }
+        if let Some(trace) = self.trace() {
+            trace.sent(&self.id, frames);
+        }
+        self.outbox.send_with_next(frames).map_err(|Broken| self.send_failure())
+    }
+
+    fn send_failure(&self) -> SendFailure {
+        SendFailure::Ended(self.end.get().cloned().unwrap_or_else(|| self.broken()))
+    }
+
     /// Sends one frame, given in parts, from where it is, and waits until it is written.
     pub(crate) fn send_in_place(&self, parts: &[&[u8]], wait: &Wait<'_>) -> Result<(), SendFailure> {
         if let Some(end) = self.end() {
@@ -622,7 +642,7 @@ impl Link {
         self.has_sent.store(true, Ordering::Relaxed);
         let sent =
             WAKER.with(|waker| self.outbox.send_in_place(parts, waker.as_deref(), wait, &self.reactor));
-        Ok(sent.map_err(|Broken| SendFailure::Ended(self.end().cloned().unwrap_or_else(|| self.broken())))??)
+        Ok(sent.map_err(|Broken| self.send_failure())??)
     }
 
     /// Whether the worker reads the message encoding.
@@ -643,9 +663,7 @@ impl Link {
             return Err(SendFailure::Ended(end.clone()));
         }
         self.has_sent.store(true, Ordering::Relaxed);
-        self.outbox.send(frames, &self.reactor).map_err(|Broken| {
-            SendFailure::Ended(self.end.get().cloned().unwrap_or_else(|| self.broken()))
-        })
+        self.outbox.send(frames, &self.reactor).map_err(|Broken| self.send_failure())
     }
 
     /// The reason as far as it can be told before the reader has found out.
@@ -700,30 +718,7 @@ impl Link {
         })
     }
 
-    // ---- what is asked of the worker itself ----
-
-    /// Asks the worker to end. `sweep`: what it started ends with it.
-    pub(crate) fn ask_to_end(&self, terminate: Terminate, sweep: bool) {
-        self.asked_to_end.store(true, Ordering::SeqCst);
-        if sweep && let Some(supervisor) = &self.supervisor {
-            supervisor.sweep_at_exit();
-        }
-        let mut out = Vec::new();
-        let written = frame::write_with(&mut out, Kind::Terminate, ChannelId::GATEWAY, |out| {
-            self.encode(&AsItem(&terminate), out).map_err(ExecError::from)
-        });
-        if written.is_ok() {
-            // A worker that cannot be told is gone.
-            let _ = self.send(&out);
-        }
-    }
-
-    /// Waits until the gateway has ended.
-    pub(crate) fn wait_end(self: &Arc<Self>, wait: &Wait<'_>) -> Result<EndReason, WaitError> {
-        self.wait(None, wait, || self.end.get().cloned())
-    }
-
-    // ---- the end ----
+    // ---- closing ----
 
     /// This side closes a channel, and tells the far end of the error, if there is one.
     pub(crate) fn close_channel(&self, id: ChannelId, error: Option<&ErrorReport>) {
@@ -764,166 +759,6 @@ impl Link {
         if let Some(inbox) = closed {
             inbox.close(ChannelEnd::ClosedHere);
         }
-    }
-
-    fn process_is_gone(&self) -> bool {
-        self.supervisor.as_ref().is_some_and(|supervisor| supervisor.has_exited())
-    }
-
-    /// The worker's process has exited: what it wrote is read, and then the gateway ends, even if something it started
-    /// holds the pipe open.
-    pub(crate) fn process_exited(self: &Arc<Self>) {
-        if self.input_ended.load(Ordering::SeqCst) {
-            self.finish(self.cause_of_exit());
-            return;
-        }
-        match self.reading.try_lock() {
-            Some(mut reading) => {
-                self.read_the_rest(&mut reading);
-                drop(reading);
-                self.hand_back();
-            }
-            // It sees that the process is gone when it wakes, or when it gives the role back.
-            None => self.nudge(),
-        }
-    }
-
-    fn read_the_rest(self: &Arc<Self>, reading: &mut Reading) {
-        while self.end.get().is_none()
-            && !self.input_ended.load(Ordering::SeqCst)
-            && sys::is_readable(self.input.as_fd())
-        {
-            self.read_once(reading);
-        }
-        self.keep_chatter(reading);
-        self.input_ended.store(true, Ordering::SeqCst);
-        self.finish(self.cause_of_exit());
-    }
-
-    fn keep_chatter(&self, reading: &Reading) {
-        if !reading.answered {
-            self.answers.lock().set_chatter(reading.scanner.chatter());
-        }
-    }
-
-    fn input_has_ended(self: &Arc<Self>) {
-        if self.input_ended.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        match &self.supervisor {
-            Some(supervisor) if !supervisor.has_exited() => {
-                // The status comes within moments, and is the better reason.
-                let link = Arc::clone(self);
-                let supervisor = Arc::clone(supervisor);
-                self.reactor.at(Instant::now() + EXIT_AFTER_EOF, move |reactor| {
-                    if link.end.get().is_none() {
-                        supervisor.kill(reactor);
-                        let why = "it closed its connection, but its process goes on".to_owned();
-                        link.finish(Cause::ConnectionLost(why));
-                    }
-                });
-            }
-            Some(_) => self.finish(self.cause_of_exit()),
-            None if self.asked_to_end.load(Ordering::SeqCst) => self.finish(Cause::Asked),
-            None => self.finish(match self.far_exit() {
-                Some(code @ 0..) => Cause::Exited(code),
-                Some(signal) => Cause::Signaled(-signal),
-                None => Cause::ConnectionLost("the connection was closed by the far end".into()),
-            }),
-        }
-    }
-
-    /// How a process exited that is not ours to wait for, as Python's `subprocess` gives it.
-    pub(crate) fn far_exit(&self) -> Option<i32> {
-        self.far_exit.get().copied()
-    }
-
-    pub(crate) fn set_far_exit(&self, code: i32) {
-        let _ = self.far_exit.set(code);
-    }
-
-    /// What carries the connection is gone.
-    pub(crate) fn cut(self: &Arc<Self>, why: String) {
-        if self.asked_to_end.load(Ordering::SeqCst) {
-            self.finish(Cause::Asked);
-        } else {
-            self.finish(Cause::ConnectionLost(why));
-        }
-    }
-
-    /// Ends a gateway whose process cannot be killed from here: its worker sees the end of the connection, and ends itself.
-    pub(crate) fn hang_up(self: &Arc<Self>) {
-        self.finish(Cause::Killed);
-    }
-
-    fn cause_of_exit(&self) -> Cause {
-        let status = self.supervisor.as_ref().and_then(|supervisor| supervisor.exit_status());
-        if self.supervisor.as_ref().is_some_and(|supervisor| supervisor.was_killed()) {
-            return Cause::Killed;
-        }
-        if self.asked_to_end.load(Ordering::SeqCst) {
-            return Cause::Asked;
-        }
-        match status.map(crate::supervisor::return_code) {
-            Some(code @ 0..) => Cause::Exited(code),
-            Some(signal) => Cause::Signaled(-signal),
-            None => Cause::ConnectionLost(
-                "its process exited; how, another part of this program has learned".into(),
-            ),
-        }
-    }
-
-    /// Ends a gateway that is of no use any more, and its worker.
-    fn give_up(self: &Arc<Self>, cause: Cause) {
-        self.finish(cause);
-        if let Some(supervisor) = &self.supervisor {
-            supervisor.kill(&self.reactor);
-        }
-    }
-
-    /// The gateway has ended. Everything that waits is told; only the first reason counts.
-    fn finish(self: &Arc<Self>, cause: Cause) {
-        self.finish_after(cause, Duration::ZERO);
-    }
-
-    /// The same; what a worker executes has so long to end if it was asked to.
-    fn finish_after(self: &Arc<Self>, cause: Cause, grace: Duration) {
-        self.input_ended.store(true, Ordering::SeqCst);
-        let pid = self.supervisor.as_ref().map(|supervisor| supervisor.pid());
-        let stderr = self.supervisor.as_ref().map(|supervisor| supervisor.last_words()).unwrap_or_default();
-        let reason = EndReason::new(&self.id, pid, cause, stderr);
-        if self.end.set(reason.clone()).is_err() {
-            return;
-        }
-        if let Some(trace) = self.trace() {
-            trace.note(&self.id, &reason.to_string());
-        }
-        if reason.is_orderly() {
-            tracing::debug!(gateway = %self.id, "{reason}");
-        } else {
-            tracing::warn!(gateway = %self.id, "{reason}");
-        }
-        if let Some(key) = self.input_key.get() {
-            self.reactor.remove(*key);
-        }
-        // What a worker was still sending when it was asked to end is on its way.
-        if self.duties.is_none() || !reason.is_orderly() {
-            self.outbox.end(&self.reactor);
-            if self.supervisor.is_none() {
-                sys::hang_up(&self.input);
-            }
-        }
-        let mut session = self.session.lock();
-        let channels: Vec<_> = session.lose().collect();
-        channels.iter().for_each(|(inbox, _)| self.keep_unclaimed(inbox));
-        drop(session);
-        for (inbox, _) in channels {
-            inbox.close(ChannelEnd::Gateway(reason.clone()));
-        }
-        if let Some(duties) = &self.duties {
-            duties.see_to_the_end(self, reason.cause(), grace);
-        }
-        self.nudge();
     }
 }
 

@@ -33,6 +33,8 @@ struct Queue {
     written: usize,
     /// Whether the reactor will write when there is room.
     armed: bool,
+    /// Frames that say nothing by themselves: they go in front of the next ones.
+    preface: Vec<u8>,
     /// Whether somebody is writing a frame that is not in the queue: everything else goes behind it.
     is_in_place: bool,
     /// Whether the other end is gone: nothing is kept then.
@@ -67,6 +69,16 @@ impl Outbox {
         Ok(())
     }
 
+    /// Takes frames that mean something only together with others: they are written with the next ones.
+    pub(crate) fn send_with_next(&self, frames: &[u8]) -> Result<(), Broken> {
+        let mut queue = self.queue.lock();
+        if queue.broken {
+            return Err(Broken);
+        }
+        queue.preface.extend_from_slice(frames);
+        Ok(())
+    }
+
     /// Writes frames, or queues them. Returns whether more than [`SEND_HIGH_WATER`] is queued now.
     #[inline]
     pub(crate) fn send(&self, frames: &[u8], reactor: &Reactor) -> Result<bool, Broken> {
@@ -74,7 +86,13 @@ impl Outbox {
         if queue.broken {
             return Err(Broken);
         }
+        let mut whole;
         let mut rest = frames;
+        if !queue.preface.is_empty() {
+            whole = std::mem::take(&mut queue.preface);
+            whole.extend_from_slice(frames);
+            rest = &whole;
+        }
         if queue.blocks.is_empty() && !queue.is_in_place {
             while !rest.is_empty() {
                 match queue.write(rest) {
@@ -105,15 +123,16 @@ impl Outbox {
         if queue.broken {
             return Err(Broken);
         }
+        let preface = std::mem::take(&mut queue.preface);
+        let mut rest: Vec<&[u8]> = [&[&preface[..]], parts].concat();
         if !queue.blocks.is_empty() {
-            parts.iter().for_each(|part| queue.append(part));
+            rest.iter().for_each(|part| queue.append(part));
             self.settle(&mut queue, reactor);
             return Ok(Ok(()));
         }
         queue.is_in_place = true;
         let output = queue.output.clone();
         drop(queue);
-        let mut rest: Vec<&[u8]> = parts.to_vec();
         let result = output.as_ref().map_or(Err(Broken), |output| write_all(output, &mut rest, waker, wait));
         let mut queue = self.queue.lock();
         queue.is_in_place = false;

@@ -269,7 +269,9 @@ impl Duties {
     /// What was executed before may be about to end, if its channel was closed; if it waits for this one, it would do so for ever.
     fn lose_patience(&self, link: &Link, id: ChannelId) {
         let mut state = self.state.lock();
-        let Some(index) = state.patient.iter().position(|execution| execution.channel.id() == id) else { return };
+        let Some(index) = state.patient.iter().position(|execution| execution.channel.id() == id) else {
+            return;
+        };
         let execution = state.patient.remove(index);
         drop(state);
         refuse(

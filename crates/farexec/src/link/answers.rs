@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use farexec_proto::control::{Hello, Status};
 
+use super::{Link, SendFailure};
 use crate::end::EndReason;
-use crate::link::{Link, SendFailure};
 use crate::wait::{Wait, WaitError};
 
 /// What was said so far.
 #[derive(Debug, Default)]
-pub(crate) struct Answers {
+pub(super) struct Answers {
     hello: Option<Hello>,
     statuses: VecDeque<Status>,
     status_requests: u64,
@@ -21,16 +21,16 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    pub(crate) fn set_hello(&mut self, hello: Hello) {
+    pub(super) fn set_hello(&mut self, hello: Hello) {
         self.hello = Some(hello);
     }
 
-    pub(crate) fn add_status(&mut self, status: Status) {
+    pub(super) fn add_status(&mut self, status: Status) {
         self.status_replies += 1;
         self.statuses.push_back(status);
     }
 
-    pub(crate) fn set_chatter(&mut self, chatter: &[u8]) {
+    pub(super) fn set_chatter(&mut self, chatter: &[u8]) {
         self.chatter = chatter.to_vec();
     }
 

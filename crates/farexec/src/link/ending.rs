@@ -1,0 +1,202 @@
+//! How a connection ends: asked to, by the exit of its process, or by losing it. All of it leads to `finish`, once.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use farexec_proto::ChannelId;
+use farexec_proto::control::Terminate;
+use farexec_proto::frame::{self, Kind};
+use farexec_proto::serde::AsItem;
+
+use super::{Link, Reading};
+use crate::end::{Cause, ChannelEnd, EndReason};
+use crate::error::ExecError;
+use crate::limits::EXIT_AFTER_EOF;
+use crate::supervisor;
+use crate::sys;
+use crate::wait::{Wait, WaitError};
+
+impl Link {
+    /// Asks the worker to end. `sweep`: what it started ends with it.
+    pub(crate) fn ask_to_end(&self, terminate: Terminate, sweep: bool) {
+        self.asked_to_end.store(true, Ordering::SeqCst);
+        if sweep && let Some(supervisor) = &self.supervisor {
+            supervisor.sweep_at_exit();
+        }
+        let mut out = Vec::new();
+        let written = frame::write_with(&mut out, Kind::Terminate, ChannelId::GATEWAY, |out| {
+            self.encode(&AsItem(&terminate), out).map_err(ExecError::from)
+        });
+        if written.is_ok() {
+            // A worker that cannot be told is gone.
+            let _ = self.send(&out);
+        }
+    }
+
+    /// Waits until the gateway has ended.
+    pub(crate) fn wait_end(self: &Arc<Self>, wait: &Wait<'_>) -> Result<EndReason, WaitError> {
+        self.wait(None, wait, || self.end.get().cloned())
+    }
+
+    pub(super) fn process_is_gone(&self) -> bool {
+        self.supervisor.as_ref().is_some_and(|supervisor| supervisor.has_exited())
+    }
+
+    /// The worker's process has exited: what it wrote is read, and then the gateway ends, even if something it started
+    /// holds the pipe open.
+    pub(crate) fn process_exited(self: &Arc<Self>) {
+        if self.input_ended.load(Ordering::SeqCst) {
+            self.finish(self.cause_of_exit());
+            return;
+        }
+        match self.reading.try_lock() {
+            Some(mut reading) => {
+                self.read_the_rest(&mut reading);
+                drop(reading);
+                self.hand_back();
+            }
+            // It sees that the process is gone when it wakes, or when it gives the role back.
+            None => self.nudge(),
+        }
+    }
+
+    pub(super) fn read_the_rest(self: &Arc<Self>, reading: &mut Reading) {
+        while self.end.get().is_none()
+            && !self.input_ended.load(Ordering::SeqCst)
+            && sys::is_readable(self.input.as_fd())
+        {
+            self.read_once(reading);
+        }
+        self.keep_chatter(reading);
+        self.input_ended.store(true, Ordering::SeqCst);
+        self.finish(self.cause_of_exit());
+    }
+
+    pub(super) fn keep_chatter(&self, reading: &Reading) {
+        if !reading.answered {
+            self.answers.lock().set_chatter(reading.scanner.chatter());
+        }
+    }
+
+    pub(super) fn input_has_ended(self: &Arc<Self>) {
+        if self.input_ended.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        match &self.supervisor {
+            Some(supervisor) if !supervisor.has_exited() => {
+                // The status comes within moments, and is the better reason.
+                let link = Arc::clone(self);
+                let supervisor = Arc::clone(supervisor);
+                self.reactor.at(Instant::now() + EXIT_AFTER_EOF, move |reactor| {
+                    if link.end.get().is_none() {
+                        supervisor.kill(reactor);
+                        let why = "it closed its connection, but its process goes on".to_owned();
+                        link.finish(Cause::ConnectionLost(why));
+                    }
+                });
+            }
+            Some(_) => self.finish(self.cause_of_exit()),
+            None if self.asked_to_end.load(Ordering::SeqCst) => self.finish(Cause::Asked),
+            None => self.finish(match self.far_exit() {
+                Some(code @ 0..) => Cause::Exited(code),
+                Some(signal) => Cause::Signaled(-signal),
+                None => Cause::ConnectionLost("the connection was closed by the far end".into()),
+            }),
+        }
+    }
+
+    /// How a process exited that is not ours to wait for, as Python's `subprocess` gives it.
+    pub(crate) fn far_exit(&self) -> Option<i32> {
+        self.far_exit.get().copied()
+    }
+
+    pub(crate) fn set_far_exit(&self, code: i32) {
+        let _ = self.far_exit.set(code);
+    }
+
+    /// What carries the connection is gone.
+    pub(crate) fn cut(self: &Arc<Self>, why: String) {
+        if self.asked_to_end.load(Ordering::SeqCst) {
+            self.finish(Cause::Asked);
+        } else {
+            self.finish(Cause::ConnectionLost(why));
+        }
+    }
+
+    /// Ends a gateway whose process cannot be killed from here: its worker sees the end of the connection, and ends itself.
+    pub(crate) fn hang_up(self: &Arc<Self>) {
+        self.finish(Cause::Killed);
+    }
+
+    fn cause_of_exit(&self) -> Cause {
+        let status = self.supervisor.as_ref().and_then(|supervisor| supervisor.exit_status());
+        if self.supervisor.as_ref().is_some_and(|supervisor| supervisor.was_killed()) {
+            return Cause::Killed;
+        }
+        if self.asked_to_end.load(Ordering::SeqCst) {
+            return Cause::Asked;
+        }
+        match status.map(supervisor::return_code) {
+            Some(code @ 0..) => Cause::Exited(code),
+            Some(signal) => Cause::Signaled(-signal),
+            None => Cause::ConnectionLost(
+                "its process exited; how, another part of this program has learned".into(),
+            ),
+        }
+    }
+
+    /// Ends a gateway that is of no use any more, and its worker.
+    pub(super) fn give_up(self: &Arc<Self>, cause: Cause) {
+        self.finish(cause);
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.kill(&self.reactor);
+        }
+    }
+
+    /// The gateway has ended. Everything that waits is told; only the first reason counts.
+    pub(super) fn finish(self: &Arc<Self>, cause: Cause) {
+        self.finish_after(cause, Duration::ZERO);
+    }
+
+    /// The same; what a worker executes has so long to end if it was asked to.
+    pub(super) fn finish_after(self: &Arc<Self>, cause: Cause, grace: Duration) {
+        self.input_ended.store(true, Ordering::SeqCst);
+        let pid = self.supervisor.as_ref().map(|supervisor| supervisor.pid());
+        let stderr = self.supervisor.as_ref().map(|supervisor| supervisor.last_words()).unwrap_or_default();
+        let reason = EndReason::new(&self.id, pid, cause, stderr);
+        if self.end.set(reason.clone()).is_err() {
+            return;
+        }
+        if let Some(trace) = self.trace() {
+            trace.note(&self.id, &reason.to_string());
+        }
+        if reason.is_orderly() {
+            tracing::debug!(gateway = %self.id, "{reason}");
+        } else {
+            tracing::warn!(gateway = %self.id, "{reason}");
+        }
+        if let Some(key) = self.input_key.get() {
+            self.reactor.remove(*key);
+        }
+        // What a worker was still sending when it was asked to end is on its way.
+        if self.duties.is_none() || !reason.is_orderly() {
+            self.outbox.end(&self.reactor);
+            if self.supervisor.is_none() {
+                sys::hang_up(&self.input);
+            }
+        }
+        let mut session = self.session.lock();
+        let channels: Vec<_> = session.lose().collect();
+        channels.iter().for_each(|(inbox, _)| self.keep_unclaimed(inbox));
+        drop(session);
+        for (inbox, _) in channels {
+            inbox.close(ChannelEnd::Gateway(reason.clone()));
+        }
+        if let Some(duties) = &self.duties {
+            duties.see_to_the_end(self, reason.cause(), grace);
+        }
+        self.nudge();
+    }
+}
