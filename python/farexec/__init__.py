@@ -20,6 +20,7 @@ from ._errors import (
     RSyncError,
     StartError,
     TimeoutError,
+    WorkersDied,
 )
 from ._execmodel import ExecModel, get_execmodel
 from ._gateway import Gateway
@@ -50,6 +51,7 @@ __all__ = [
     "StartError",
     "TimeoutError",
     "Types",
+    "WorkersDied",
     "XSpec",
     "__version__",
     "default_group",

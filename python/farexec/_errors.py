@@ -6,6 +6,7 @@
     ├── DataFormatError          an object or some bytes do not fit the encodings
     │   ├── DumpError            an object cannot be sent
     │   └── LoadError            bytes that are no encoded object
+    ├── WorkersDied              every worker that was at an item of a map died
     ├── RemoteError              the code at the far end raised, or closed the channel with an error
     ├── StartError               a worker could not be started
     │   ├── InterpreterNotFound  there is no such interpreter (also a FileNotFoundError)
@@ -74,6 +75,10 @@ class RemoteError(Exception):
         print(f"[{os.getpid()}] Warning: unhandled {self!r}", file=sys.stderr)
 
 
+class WorkersDied(Exception):
+    """There is no result for an item, because every worker that was at it died; the text says how many, and what ended the last one."""
+
+
 class StartError(Exception):
     """A worker could not be started; the text names the command tried and what came of it. Nothing of it is left running."""
 
@@ -130,5 +135,6 @@ for _error in (
     TimeoutError,
     RSyncError,
     RSyncFailure,
+    WorkersDied,
 ):
     _error.__module__ = "farexec"  # where users find it

@@ -13,7 +13,9 @@ from . import _native
 from ._execmodel import ExecModel, GreenModel, get_execmodel
 from ._gateway import Gateway, default_python
 from ._green import Greenlets
+from ._source import source_of_function
 from ._spec import XSpec
+from .codecs import name_of
 
 if TYPE_CHECKING:
     from ._native import Channel, ReceiveQueue
@@ -144,6 +146,86 @@ class Group:
     def remote_exec(self, source: str | types.ModuleType | Callable[..., object], **kwargs: Any) -> MultiChannel:
         """Executes the same code at every gateway; see :meth:`Gateway.remote_exec`."""
         return MultiChannel([gateway.remote_exec(source, **kwargs) for gateway in self])
+
+    def map(
+        self,
+        function: Callable[..., Any] | str,
+        *iterables: Iterable[Any],
+        ordered: bool = True,
+        retries: int = 3,
+        timeout: float | None = None,
+        prefetch: int | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+        replace: bool = True,
+    ) -> Iterator[Any]:
+        """Has the workers call a function with each item, and returns an iterator over the results.
+
+        Nothing happens but while the iterator is asked for the next result; items are taken as workers have room for them, so there may
+        be any number. An item whose worker dies is given to another one, and its result comes once. Gateways that are made
+        meanwhile join in.
+
+        >>> import farexec
+        >>> def square(x):
+        ...     return x * x
+        >>> with farexec.Group(["popen"] * 2) as group:
+        ...     list(group.map(square, range(5)))
+        ...     sorted(group.map("math:pow", [2, 3], [10, 2], ordered=False))
+        [0, 1, 4, 9, 16]
+        [9.0, 1024.0]
+
+        :param function: A function that uses nothing from around it, which is sent as text; or the name of one that workers can
+            import, as ``module:name``.
+        :param iterables: One for each argument.
+        :param ordered: Whether results come in the order of their items, or as they are ready.
+        :param retries: How often an item is given to another worker after the one that was at it died.
+        :param timeout: Seconds that one item may take, before its worker is ended and replaced.
+        :param prefetch: How many items a worker has at a time; by default as many as it does in some milliseconds, at least two.
+        :param on_error: ``"raise"`` what went wrong with an item, after which the next result can still be asked for; or
+            ``"return"`` it as the result.
+        :param replace: Whether a worker that died is replaced by another from the same spec.
+        :raises RemoteError: The function raised, or cannot be used.
+        :raises WorkersDied: Every worker that was at an item died.
+        :raises TimeoutError: An item took too long.
+        :raises DumpError: An item cannot be sent.
+        :raises StartError: No worker is left, and none could be started.
+        :raises ValueError: The function would not work alone; or there is no iterable.
+        """
+        if not iterables:
+            raise ValueError("map() needs at least one iterable")
+        if on_error not in ("raise", "return"):
+            raise ValueError(f'on_error is "raise" or "return", not {on_error!r}')
+        called: tuple[Any, ...]
+        if isinstance(function, str):
+            module, _, name = function.partition(":")
+            if not module or not name:
+                raise ValueError(f"the name of a function has the form module:name, not {function!r}")
+            called = (module, name)
+        elif isinstance(function, types.FunctionType):
+            called = tuple(source_of_function(function, None))
+        else:
+            module, _, name = name_of(function).partition(":")  # type: ignore[no-untyped-call]
+            called = (module, name)
+        star = len(iterables) > 1
+        return _native.Map(
+            self._native,
+            self,
+            called,
+            zip(*iterables, strict=False) if star else iterables[0],
+            ordered=ordered,
+            star=star,
+            retries=retries,
+            timeout=timeout,
+            prefetch=prefetch,
+            replace=replace,
+            returns_errors=on_error == "return",
+        )
+
+    def _adopt(self, old: str, native: _native.Gateway, spec: str, name: str) -> None:
+        """A worker of a map that died, `old`, was replaced by another one."""
+        xspec = XSpec(spec)
+        xspec.id = name
+        self._gateways = [member for member in self._gateways if member.id != old]
+        self._gateways.append(Gateway(native, xspec, self))
 
     def terminate(self, timeout: float | None = None) -> None:
         """Ends all gateways: asks their workers to end, and waits for all of them.

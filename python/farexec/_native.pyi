@@ -3,10 +3,26 @@ from typing import Any, ClassVar, final
 
 from . import _errors, _gateway, _green
 
-__all__ = ["NO_ENDMARKER", "Calls", "Channel", "Gateway", "Group", "ReceiveQueue", "__version__", "dumps", "loads", "parse_spec", "rsync"]
+__all__ = [
+    "NO_ENDMARKER",
+    "WORKER_INTERFACE",
+    "Calls",
+    "Channel",
+    "Gateway",
+    "Group",
+    "Map",
+    "ReceiveQueue",
+    "Worker",
+    "__version__",
+    "dumps",
+    "loads",
+    "parse_spec",
+    "rsync",
+]
 
 __version__: str
 NO_ENDMARKER: Any
+WORKER_INTERFACE: tuple[int, int]
 
 def dumps(obj: object) -> bytes: ...
 def loads(bytestring: bytes | bytearray, py2str_as_py3str: bool = False, py3str_as_py2str: bool = False) -> Any: ...
@@ -18,6 +34,52 @@ def rsync(
     told: Callable[[int, Channel, str, str, int], object] | None,
 ) -> None: ...
 @final
+class Worker:
+    def __new__(
+        cls,
+        incoming: int,
+        outgoing: int,
+        face: object,
+        channel: type[Channel],
+        namespace: object,
+        id: str,
+        execmodel: str,
+        group: bool,
+    ) -> Worker: ...
+    def say_hello(self, payload: bytes) -> None: ...
+    def next_task(self) -> tuple[Channel, dict[str, Any]] | None: ...
+    def has_executed(self, in_main: bool) -> None: ...
+    def close(self, channel: Channel, error: dict[str, Any] | None) -> None: ...
+    def wait_idle(self) -> None: ...
+    def flush(self) -> None: ...
+    def send_last_words(self, channel: Channel, item: object) -> bool: ...
+    def newchannel(self) -> Channel: ...
+    def set_codec(self, codec: object, number: int | None) -> None: ...
+    @property
+    def has_ended(self) -> bool: ...
+    @property
+    def was_cut_off(self) -> bool: ...
+    @property
+    def protocol_error(self) -> str | None: ...
+    def forget(self) -> None: ...
+@final
+class Map:
+    def __new__(
+        cls,
+        group: Group,
+        face: object,
+        function: tuple[Any, ...],
+        items: Any,
+        ordered: bool,
+        star: bool,
+        retries: int,
+        timeout: float | None,
+        prefetch: int | None,
+        replace: bool,
+        returns_errors: bool,
+    ) -> Map: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __next__(self) -> Any: ...
 class Channel:
     RemoteError: ClassVar[type[_errors.RemoteError]]
     TimeoutError: ClassVar[type[_errors.TimeoutError]]

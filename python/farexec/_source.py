@@ -27,7 +27,7 @@ def source_of(source: str | types.ModuleType | Callable[..., object], kwargs: di
     :raises ValueError: it is a function that would not work alone; the error says why.
     """
     if isinstance(source, types.FunctionType):
-        return _source_of_function(source)
+        return source_of_function(source, "channel")
     if kwargs:
         raise TypeError("can't pass kwargs to non-function remote_exec")
     if isinstance(source, types.ModuleType):
@@ -38,7 +38,11 @@ def source_of(source: str | types.ModuleType | Callable[..., object], kwargs: di
     raise TypeError(f"expected source text, a function or a module, not an object of type {type(source).__name__!r}")
 
 
-def _source_of_function(function: types.FunctionType) -> Source:
+def source_of_function(function: types.FunctionType, first: str | None) -> Source:
+    """Returns the text of a function that works alone, and has a first parameter of this name if one is given.
+
+    :raises ValueError: it would not; the error says why.
+    """
     name = function.__name__
     if name == "<lambda>":
         raise ValueError("a lambda can't be sent: define a function")
@@ -47,8 +51,8 @@ def _source_of_function(function: types.FunctionType) -> Source:
         raise ValueError(f"functions with closures can't be passed: {name} uses {names} of the code around it")
     if not inspect.isgeneratorfunction(function) and not inspect.iscoroutinefunction(function):
         parameters = list(inspect.signature(function).parameters)
-        if not parameters or parameters[0] != "channel":
-            raise ValueError(f"expected first function argument to be `channel`: {name} has {parameters}")
+        if first is not None and parameters[:1] != [first]:
+            raise ValueError(f"expected first function argument to be `{first}`: {name} has {parameters}")
     else:
         raise ValueError(f"{name} is a generator or a coroutine: calling it would not execute it")
     unknown = sorted(set(_global_names(function.__code__)) - set(dir(builtins)))

@@ -559,6 +559,14 @@ class WorkerGateway(object):
             self._has_executed(channel, in_main)
             self._close_channel(channel, error)
 
+    def compile(self, request):
+        """Returns the code of what an EXECUTE frame asks for."""
+        return code_of(request)
+
+    def describe(self, request):
+        """Returns what CLOSE_ERROR says about the present exception, which came of such a request."""
+        return describe_exception(sys.exc_info(), request, sys._getframe(1).f_code.co_filename)
+
     def _kill_group(self):
         if self._group and self._cut_off and os.getpid() == self._pid == os.getpgrp():
             for stream in (sys.stdout, sys.stderr):
@@ -1383,25 +1391,26 @@ def compile_source(request):
 DESCRIBING = allocate_lock()  # two executions may have the same file name
 
 
-def describe_exception(exc_info, request):
-    """Returns what CLOSE_ERROR says about an exception; frames of this file are left out."""
+def describe_exception(exc_info, request, between=None):
+    """Returns what CLOSE_ERROR says about an exception; frames of this file, and of one in between, are left out."""
     import linecache
     import traceback
 
     kind, error, trace = exc_info
-    name = native(request.get("file") or "<remote exec>") if request else None
+    has_text = request is not None and "source" in request
+    name = native(request.get("file") or "<remote exec>") if has_text else None
     DESCRIBING.acquire()
     known = linecache.cache.get(name)
     try:
         if name:  # so that source lines can be shown, for as long as this takes
             lines = [""] * (request.get("line", 1) - 1) + request["source"].split("\n")
             linecache.cache[name] = (1, None, [native(line) + "\n" for line in lines], name)
-        own = main.__code__.co_filename
+        own = main.__code__.co_filename, between
         parts = traceback.format_exception(kind, error, trace)
-        parts = [part for part in parts if not part.startswith('  File "%s"' % own)]
+        parts = [part for part in parts if not any(part.startswith('  File "%s"' % file) for file in own)]
         frames = [tuple(frame)[:4] for frame in traceback.extract_tb(trace)]
     except Exception:  # the exception's own __str__ failed, for one
-        parts, frames, own = ["%s: (its description failed)" % kind.__name__], [], None
+        parts, frames, own = ["%s: (its description failed)" % kind.__name__], [], ()
     finally:
         linecache.cache.pop(name, None)
         if known is not None:
@@ -1416,7 +1425,7 @@ def describe_exception(exc_info, request):
         "type": text(name_of_type(kind)),
         "message": message,
         "frames": [
-            (text(file), line or 0, text(function), text(line_text or "")) for file, line, function, line_text in frames if file != own
+            (text(file), line or 0, text(function), text(line_text or "")) for file, line, function, line_text in frames if file not in own
         ],
     }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use farexec::{ReceiveError, SendError, Wait, WaitError};
+use farexec::{MapError, ReceiveError, SendError, Wait, WaitError};
 use pyo3::prelude::*;
 
 use crate::waiting;
@@ -114,6 +114,12 @@ impl<T> Poll for Result<T, ReceiveError> {
 impl<T> Poll for Result<T, SendError> {
     fn is_pending(&self) -> bool {
         matches!(self, Err(SendError::Wait(WaitError::Pending)))
+    }
+}
+
+impl<T> Poll for Result<T, MapError> {
+    fn is_pending(&self) -> bool {
+        matches!(self, Err(MapError::Wait(WaitError::Pending)))
     }
 }
 

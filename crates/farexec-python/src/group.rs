@@ -14,13 +14,13 @@ use crate::waiting::working;
 
 #[pyclass(name = "Group", module = "farexec._native", frozen)]
 pub(crate) struct PyGroup {
-    group: Group,
+    pub(crate) group: Group,
     /// What is needed to wait in greenlets, if that is how this side executes.
     greenlets: Mutex<Option<Greenlets>>,
 }
 
 impl PyGroup {
-    fn greenlets(&self, py: Python<'_>) -> Option<Greenlets> {
+    pub(crate) fn greenlets(&self, py: Python<'_>) -> Option<Greenlets> {
         let greenlets = self.greenlets.lock().unwrap_or_else(PoisonError::into_inner);
         greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py))
     }

@@ -11,6 +11,7 @@ mod errors;
 mod gateway;
 mod green;
 mod group;
+mod map;
 mod queue;
 mod rsync;
 mod serialize;
@@ -31,6 +32,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(serialize::loads, module)?)?;
     module.add_function(wrap_pyfunction!(group::parse_spec, module)?)?;
     module.add_function(wrap_pyfunction!(rsync::rsync, module)?)?;
+    module.add_class::<map::PyMap>()?;
     module.add_class::<worker::PyWorker>()?;
     module.add("WORKER_INTERFACE", worker::INTERFACE)?;
     module.add("NO_ENDMARKER", callback::no_endmarker(module.py())?)?;

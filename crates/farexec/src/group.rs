@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -25,6 +26,8 @@ pub struct Group(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     members: Mutex<Members>,
+    /// Counts what changes about the members.
+    changes: AtomicUsize,
     execmodel: Mutex<ExecModel>,
     masters: Masters,
     outputs: Arc<Outputs>,
@@ -130,7 +133,10 @@ impl Group {
         let mut members = self.0.members.lock();
         members.reserved.retain(|id| !ids.contains(id));
         match result {
-            Ok(()) => members.gateways.extend(started.iter().cloned()),
+            Ok(()) => {
+                members.gateways.extend(started.iter().cloned());
+                self.0.changes.fetch_add(1, Ordering::SeqCst);
+            }
             Err(_) => started.iter().for_each(Gateway::kill),
         }
         drop(members);
@@ -164,6 +170,11 @@ impl Group {
     #[must_use]
     pub fn gateways(&self) -> Vec<Gateway> {
         self.0.members.lock().gateways.clone()
+    }
+
+    /// Differs if gateways were added since it was asked for before.
+    pub(crate) fn version(&self) -> usize {
+        self.0.changes.load(Ordering::SeqCst)
     }
 
     /// The gateway of this name.

@@ -89,3 +89,19 @@ pub(crate) const LAST_GRACE_CUT_OFF: Duration = Duration::from_secs(1);
 
 /// The longest time that a worker may be told to let executions go on.
 pub(crate) const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Items that a worker of a map has at least: one that it is at, and one for the time in which its answer is on its way.
+pub(crate) const MAP_LEAST: usize = 2;
+
+/// Items that it has at most.
+pub(crate) const MAP_MOST: usize = 2048;
+
+/// For how long it has items ahead, in between.
+pub(crate) const MAP_AHEAD: Duration = Duration::from_millis(20);
+
+/// Items of a map that are under way at most, those included whose results wait for earlier ones.
+pub(crate) const MAP_WINDOW: usize = 1 << 16;
+
+/// How often a worker of a map that could not be replaced is tried again, and how long after each failure.
+pub(crate) const MAP_RESTARTS: u32 = 3;
+pub(crate) const MAP_RESTART_PAUSE: Duration = Duration::from_millis(200);

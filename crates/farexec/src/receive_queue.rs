@@ -50,8 +50,36 @@ struct Shared {
 struct State {
     deliveries: VecDeque<(usize, Delivery)>,
     ended: usize,
+    /// Whether somebody has something to say that is no delivery.
+    nudged: bool,
     parked: Vec<Thread>,
     wakers: Wakers,
+}
+
+/// What channels deliver, each with a number; more channels may be added at any time. For one taker.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Deliveries(Arc<Shared>);
+
+impl Deliveries {
+    /// Has what a channel receives, and its end, come here under this number.
+    pub(crate) fn add(&self, channel: &Channel, index: usize) -> Result<(), AlreadyTaken> {
+        channel.redirect(Sink::Queue(Feed { shared: Arc::clone(&self.0), index, ends: true }))
+    }
+
+    /// Has whoever waits look again.
+    pub(crate) fn nudge(&self) {
+        let mut state = self.0.state.lock();
+        state.nudged = true;
+        state.wake();
+    }
+
+    /// Waits until something is there, or was nudged, and takes all of it.
+    pub(crate) fn take_all(&self, wait: &Wait<'_>) -> Result<VecDeque<(usize, Delivery)>, WaitError> {
+        self.0.take(wait, |state| {
+            let nudged = std::mem::take(&mut state.nudged);
+            (nudged || !state.deliveries.is_empty()).then(|| std::mem::take(&mut state.deliveries))
+        })
+    }
 }
 
 /// The end of a queue that a channel feeds.
@@ -74,20 +102,20 @@ impl Feed {
         if let Delivery::End(_) = delivery {
             state.ended += 1;
             if !self.ends {
-                state.parked.iter().for_each(Thread::unpark);
-                state.wakers.wake();
+                state.wake();
                 return;
             }
         }
         state.deliveries.push_back((self.index, delivery));
-        state.wakers.wake();
-        if let Some(thread) = state.parked.first() {
-            thread.unpark();
-        }
-        if state.parked.len() > 1 {
-            // Whoever is at the front may be on its way out; all of them look again.
-            state.parked.iter().skip(1).for_each(Thread::unpark);
-        }
+        state.wake();
+    }
+}
+
+impl State {
+    /// Has all that wait look again: whoever is first may be on its way out.
+    fn wake(&mut self) {
+        self.parked.iter().for_each(Thread::unpark);
+        self.wakers.wake();
     }
 }
 
@@ -113,9 +141,9 @@ impl ReceiveQueue {
     /// # Errors
     /// [`WaitError`] if nothing came in time.
     pub fn next_event(&self, wait: &Wait<'_>) -> Result<Option<QueueEvent>, WaitError> {
-        self.take(wait, |queue, state| match state.deliveries.pop_front() {
-            Some(delivery) => Some(Some(queue.event(delivery))),
-            None if state.ended == queue.channels.len() => Some(None),
+        self.shared.take(wait, |state| match state.deliveries.pop_front() {
+            Some(delivery) => Some(Some(self.event(delivery))),
+            None if state.ended == self.channels.len() => Some(None),
             None => None,
         })
     }
@@ -125,7 +153,7 @@ impl ReceiveQueue {
     /// # Errors
     /// [`WaitError`] if nothing came in time.
     pub fn get(&self, wait: &Wait<'_>) -> Result<QueueEvent, WaitError> {
-        self.take(wait, |queue, state| state.deliveries.pop_front().map(|delivery| queue.event(delivery)))
+        self.shared.take(wait, |state| state.deliveries.pop_front().map(|delivery| self.event(delivery)))
     }
 
     /// The next event, if it is there.
@@ -168,17 +196,19 @@ impl ReceiveQueue {
         };
         QueueEvent { index, channel: self.channels[index].clone(), item }
     }
+}
 
+impl Shared {
     fn take<T>(
         &self,
         wait: &Wait<'_>,
-        mut ready: impl FnMut(&Self, &mut State) -> Option<T>,
+        mut ready: impl FnMut(&mut State) -> Option<T>,
     ) -> Result<T, WaitError> {
         let me = std::thread::current();
         let mut registered = false;
         loop {
-            let mut state = self.shared.state.lock();
-            let found = ready(self, &mut state);
+            let mut state = self.state.lock();
+            let found = ready(&mut state);
             let verdict = match found {
                 Some(_) => Ok(()),
                 None => wait.check(),

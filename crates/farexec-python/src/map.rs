@@ -1,0 +1,186 @@
+//! `Map`: the iterator that `Group.map` returns. It is driven by whoever asks for the next result.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use farexec::{Function, Map, MapError, MapOptions, MapResult, TaskError, WaitError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyIterator, PyTuple};
+
+use crate::decode::{NoChannels, PyBuilder};
+use crate::encode::PyItem;
+use crate::errors::{self, Raiser};
+use crate::gateway::PyGateway;
+use crate::green::Greenlets;
+use crate::group::PyGroup;
+use crate::waiting::waiting;
+
+/// Results of a function at workers, as they are asked for.
+#[pyclass(name = "Map", module = "farexec._native", frozen)]
+pub(crate) struct PyMap {
+    /// `None` while somebody advances it, and after its end.
+    map: Mutex<Option<Map>>,
+    items: Py<PyIterator>,
+    /// The `farexec.Group`, which is told of workers that took the place of others.
+    face: Py<PyAny>,
+    greenlets: Option<Greenlets>,
+    /// Whether an error is a result like others, and not raised.
+    returns_errors: bool,
+}
+
+#[pymethods]
+impl PyMap {
+    /// Has the workers of a group call a function. `function`: (text, file, line, name), or (module, name).
+    #[new]
+    #[allow(clippy::too_many_arguments, reason = "called in one place, by name")]
+    fn new(
+        py: Python<'_>,
+        group: &PyGroup,
+        face: Py<PyAny>,
+        function: &Bound<'_, PyTuple>,
+        items: &Bound<'_, PyAny>,
+        ordered: bool,
+        star: bool,
+        retries: u32,
+        timeout: Option<f64>,
+        prefetch: Option<usize>,
+        replace: bool,
+        returns_errors: bool,
+    ) -> PyResult<Self> {
+        let function = match function.len() {
+            2 => {
+                let (module, call) = function.extract()?;
+                Function::Imported { module, call }
+            }
+            _ => {
+                let (source, file, line, call) = function.extract()?;
+                Function::Text { source, file, line, call }
+            }
+        };
+        let mut options = MapOptions::default();
+        options.ordered = ordered;
+        options.star = star;
+        options.retries = retries;
+        options.prefetch = prefetch;
+        options.replace = replace;
+        options.timeout = timeout.map(seconds).transpose()?;
+        let native = group.group.clone();
+        let map = py.detach(move || Map::new(&native, &function, options));
+        let map = map.map_err(|error| map_error(py, error))?;
+        let items = items.try_iter()?.unbind();
+        Ok(Self { map: Mutex::new(Some(map)), items, face, greenlets: group.greenlets(py), returns_errors })
+    }
+
+    fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let taken = self.map.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Somebody else is at it, or it is over.
+        let Some(mut map) = taken else { return Ok(None) };
+        let result = self.advance(py, &mut map);
+        if !matches!(result, Ok(None)) {
+            *self.map.lock().unwrap_or_else(PoisonError::into_inner) = Some(map);
+        }
+        result
+    }
+}
+
+impl PyMap {
+    fn advance<'py>(&self, py: Python<'py>, map: &mut Map) -> PyResult<Option<Bound<'py, PyAny>>> {
+        loop {
+            if let Some(result) = map.pop() {
+                return self.result(py, result).map(Some);
+            }
+            self.fill(py, map)?;
+            if map.is_done() {
+                return Ok(None);
+            }
+            map.dispatch();
+            let hub = self.greenlets.as_ref().map(|greenlets| &greenlets.hub);
+            let waited = waiting(py, hub, None, |wait| map.wait(wait))?;
+            self.adopt(py, map)?;
+            waited.map_err(|error| map_error(py, error))?;
+        }
+    }
+
+    fn fill(&self, py: Python<'_>, map: &mut Map) -> PyResult<()> {
+        let mut items = self.items.bind(py).clone();
+        for _ in 0..map.room() {
+            match items.next() {
+                Some(item) => {
+                    let item = item?;
+                    map.put(&PyItem::new(&item, None)).map_err(|error| map_error(py, error))?;
+                }
+                None => {
+                    map.no_more();
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt(&self, py: Python<'_>, map: &mut Map) -> PyResult<()> {
+        for (old, gateway) in map.replacements() {
+            let id = gateway.id().to_owned();
+            let spec = gateway.spec().to_string();
+            let greenlets = self.greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py));
+            let gateway = PyGateway::new(gateway, greenlets);
+            self.face.bind(py).call_method1("_adopt", (old, gateway, spec, id))?;
+        }
+        Ok(())
+    }
+
+    fn result<'py>(&self, py: Python<'py>, result: MapResult) -> PyResult<Bound<'py, PyAny>> {
+        let error = match result.answer {
+            Ok(payload) => {
+                let answer = payload.build(&mut PyBuilder::new(py, &NoChannels));
+                let answer = answer.map_err(|error| errors::load_error(py, Raiser::Package, &error))?;
+                match answer.cast_exact::<PyTuple>() {
+                    Ok(result) => return result.get_item(0),
+                    Err(_) => remote_error(&answer)?,
+                }
+            }
+            Err(error) => task_error(py, result.index, &error),
+        };
+        if self.returns_errors { Ok(error.into_value(py).into_bound(py).into_any()) } else { Err(error) }
+    }
+}
+
+fn seconds(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| PyValueError::new_err(format!("a timeout is a number of seconds, not {seconds}")))
+}
+
+/// The error that a worker's answer describes.
+fn remote_error(answer: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+    let report = answer.cast::<PyDict>()?;
+    let field = |key: &str| report.get_item(key).map(|value| value.unwrap_or_else(|| answer.clone()));
+    let class = errors::remote_error_class(answer.py(), Raiser::Package)?;
+    let arguments = (field("text")?, field("type")?, field("message")?, field("frames")?);
+    Ok(PyErr::from_value(class.call1(arguments)?))
+}
+
+fn task_error(py: Python<'_>, index: u64, error: &TaskError) -> PyErr {
+    let class = match error {
+        TaskError::TimedOut(_) => errors::timeout_error_class(py, Raiser::Package),
+        TaskError::WorkersDied { .. } => errors::workers_died_class(py),
+        _ => errors::load_error_class(py, Raiser::Package),
+    };
+    errors::exception(class, format!("no result for item {index}: {error}"))
+}
+
+fn map_error(py: Python<'_>, error: MapError) -> PyErr {
+    match error {
+        MapError::Function(error) => errors::remote_object(py, Raiser::Package, &error)
+            .map_or_else(|error| error, PyErr::from_value),
+        MapError::Item { .. } => errors::dump_error(py, Raiser::Package, &error),
+        MapError::Exec(error) => errors::execute(py, error),
+        MapError::Wait(WaitError::Interrupted | WaitError::Pending) => errors::interrupted(py),
+        MapError::NoWorkers(None) => PyRuntimeError::new_err("the group has no workers to do it"),
+        other => errors::exception(errors::start_error_class(py), other.to_string()),
+    }
+}

@@ -1,0 +1,213 @@
+//! What becomes of items: which wait, which worker has which, which results are there. No IO and no clock, so that every course of
+//! events can be tested.
+//!
+//! A worker answers in the order of its items. So of those it has, the first is the one it is at; the others it has not
+//! begun, and if it dies, only the first is suspected of having killed it.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use farexec_proto::Encoding;
+use farexec_proto::encoding::{Encode, encode_item};
+
+use super::{MapError, MapOptions, TaskError};
+use crate::end::EndReason;
+use crate::limits::{MAP_AHEAD, MAP_LEAST, MAP_MOST, MAP_WINDOW};
+use crate::payload::Payload;
+
+/// One item, encoded.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Task {
+    pub(crate) index: u64,
+    pub(crate) encoding: Encoding,
+    pub(crate) bytes: Vec<u8>,
+    /// How many workers have died at it.
+    deaths: u32,
+}
+
+/// What came of an item.
+#[derive(Debug, PartialEq)]
+pub(super) enum Outcome {
+    Answer(Payload),
+    Error(TaskError),
+}
+
+/// How a worker ended that had items.
+#[derive(Clone, Debug)]
+pub(super) enum Death {
+    /// It was not at fault, and no item was: the items go to others.
+    Asked,
+    /// Something ended it.
+    Died(EndReason),
+    /// It was ended because its item took too long.
+    TimedOut(Duration),
+}
+
+#[derive(Debug)]
+pub(super) struct Farm {
+    options: MapOptions,
+    /// The number of the next item.
+    next: u64,
+    waiting: VecDeque<Task>,
+    workers: HashMap<usize, Worker>,
+    ready: Ready,
+}
+
+#[derive(Debug)]
+struct Worker {
+    has: VecDeque<Task>,
+    /// How many it may have.
+    limit: usize,
+    /// How many it has answered since it was last given some.
+    answered: usize,
+}
+
+/// Results that nobody has taken.
+#[derive(Debug)]
+enum Ready {
+    AsTheyCome(VecDeque<(u64, Outcome)>),
+    InOrder { next: u64, results: HashMap<u64, Outcome> },
+}
+
+impl Farm {
+    pub(super) fn new(options: MapOptions) -> Self {
+        let ready = match options.ordered {
+            true => Ready::InOrder { next: 0, results: HashMap::new() },
+            false => Ready::AsTheyCome(VecDeque::new()),
+        };
+        Self { options, next: 0, waiting: VecDeque::new(), workers: HashMap::new(), ready }
+    }
+
+    /// How many items workers have room for, beyond those that wait.
+    pub(super) fn room(&self) -> usize {
+        let room: usize = self.workers.values().map(Worker::room).sum();
+        room.saturating_sub(self.waiting.len()).min(self.window())
+    }
+
+    /// How many more items may be on their way: results that come before their turn are kept.
+    fn window(&self) -> usize {
+        let ahead = match &self.ready {
+            Ready::AsTheyCome(results) => results.len(),
+            Ready::InOrder { next, .. } => usize::try_from(self.next - next).unwrap_or(usize::MAX),
+        };
+        MAP_WINDOW.saturating_sub(ahead)
+    }
+
+    pub(super) fn put(&mut self, item: &impl Encode) -> Result<(), MapError> {
+        let index = self.next;
+        let mut bytes = Vec::new();
+        let encoding = encode_item(item, &mut bytes).map_err(|source| MapError::Item { index, source })?;
+        self.next += 1;
+        self.waiting.push_back(Task { index, encoding, bytes, deaths: 0 });
+        Ok(())
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(u64, Outcome)> {
+        match &mut self.ready {
+            Ready::AsTheyCome(results) => results.pop_front(),
+            Ready::InOrder { next, results } => {
+                let outcome = results.remove(next)?;
+                *next += 1;
+                Some((*next - 1, outcome))
+            }
+        }
+    }
+
+    /// Whether nothing waits, nobody has anything, and no result is left.
+    pub(super) fn is_idle(&self) -> bool {
+        let is_taken = match &self.ready {
+            Ready::AsTheyCome(results) => results.is_empty(),
+            Ready::InOrder { results, .. } => results.is_empty(),
+        };
+        is_taken && !self.has_work()
+    }
+
+    /// Whether something waits, or somebody is at something.
+    pub(super) fn has_work(&self) -> bool {
+        !self.waiting.is_empty() || self.workers.values().any(|worker| !worker.has.is_empty())
+    }
+
+    pub(super) fn join(&mut self, worker: usize) {
+        let limit = self.options.prefetch.unwrap_or(MAP_LEAST).max(1);
+        self.workers.insert(worker, Worker { has: VecDeque::new(), limit, answered: 0 });
+    }
+
+    /// Whether a worker is at something.
+    pub(super) fn is_busy(&self, worker: usize) -> bool {
+        self.workers.get(&worker).is_some_and(|worker| !worker.has.is_empty())
+    }
+
+    /// Calls `give` with each item that a worker gets now; `since` is how long ago it was last given some.
+    pub(super) fn give(&mut self, number: usize, since: Option<Duration>, mut give: impl FnMut(&Task)) {
+        // Nobody gets more than a fair share of the last items.
+        let share = self.waiting.len().div_ceil(self.workers.len().max(1));
+        let Some(worker) = self.workers.get_mut(&number) else { return };
+        if share == 0 || worker.room() == 0 {
+            return;
+        }
+        if self.options.prefetch.is_none() && self.options.timeout.is_none() {
+            worker.adapt(since);
+        }
+        for task in self.waiting.drain(..worker.room().min(share)) {
+            give(&task);
+            worker.has.push_back(task);
+        }
+    }
+
+    /// A worker has answered. Returns whether it had been asked.
+    pub(super) fn answer(&mut self, number: usize, payload: Payload) -> bool {
+        let Some(worker) = self.workers.get_mut(&number) else { return false };
+        let Some(task) = worker.has.pop_front() else { return false };
+        worker.answered += 1;
+        self.ready.put(task.index, Outcome::Answer(payload));
+        true
+    }
+
+    /// A worker is gone: what it had goes to others.
+    pub(super) fn lose(&mut self, number: usize, death: Death) {
+        let Some(mut worker) = self.workers.remove(&number) else { return };
+        let suspect = match death {
+            Death::Asked => None,
+            _ => worker.has.pop_front(),
+        };
+        for task in worker.has.into_iter().rev() {
+            self.waiting.push_front(task);
+        }
+        let Some(mut task) = suspect else { return };
+        task.deaths += 1;
+        match death {
+            Death::TimedOut(limit) => self.ready.put(task.index, Outcome::Error(TaskError::TimedOut(limit))),
+            Death::Died(reason) if task.deaths > self.options.retries => {
+                let error = TaskError::WorkersDied { workers: task.deaths, reason };
+                self.ready.put(task.index, Outcome::Error(error));
+            }
+            Death::Died(_) | Death::Asked => self.waiting.push_front(task),
+        }
+    }
+}
+
+impl Worker {
+    /// How many items to give it: none as long as it has enough, then many at once.
+    fn room(&self) -> usize {
+        if self.has.len() > self.limit / 2 { 0 } else { self.limit - self.has.len() }
+    }
+
+    /// It may have as many as it does in some milliseconds, so that it is never idle, and others get their share all the same.
+    fn adapt(&mut self, since: Option<Duration>) {
+        let Some(since) = since else { return };
+        let answered = std::mem::take(&mut self.answered);
+        let share = MAP_AHEAD.as_secs_f64() / since.as_secs_f64().max(1e-6);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "cut off on both sides below")]
+        let wanted = (answered as f64 * share) as usize;
+        self.limit = wanted.min(self.limit * 4).clamp(MAP_LEAST, MAP_MOST);
+    }
+}
+
+impl Ready {
+    fn put(&mut self, index: u64, outcome: Outcome) {
+        match self {
+            Self::AsTheyCome(known) => known.push_back((index, outcome)),
+            Self::InOrder { results, .. } => drop(results.insert(index, outcome)),
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The workers of a map: having them join, giving them items, taking their answers, and replacing those that died.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use farexec_proto::encoding::{StringCoercion, dump};
+use farexec_proto::frame::{self, Kind};
+use farexec_proto::{Encoding, Value};
+use parking_lot::Mutex;
+
+use super::farm::{Death, Farm, Task};
+use super::{Function, MapError, MapOptions};
+use crate::channel::Channel;
+use crate::end::ChannelEnd;
+use crate::error::StartError;
+use crate::gateway::Gateway;
+use crate::group::Group;
+use crate::inbox::Delivery;
+use crate::limits::{MAP_RESTART_PAUSE, MAP_RESTARTS};
+use crate::receive_queue::Deliveries;
+use crate::source::Source;
+use crate::wait::{Wait, WaitError};
+
+const MAPPER: &str = include_str!("../mapper.py");
+
+pub(super) struct Pool {
+    group: Group,
+    /// What every worker executes.
+    mapper: Source,
+    options: MapOptions,
+    deliveries: Deliveries,
+    workers: HashMap<usize, Worker>,
+    next: usize,
+    /// The state of the group that is known here.
+    seen: Option<usize>,
+    /// Every gateway that has joined, so that none joins twice.
+    joined: Vec<Gateway>,
+    restarting: usize,
+    restarted: Arc<Mutex<Vec<Restarted>>>,
+    failure: Option<StartError>,
+    replacements: Vec<(String, Gateway)>,
+}
+
+struct Worker {
+    gateway: Gateway,
+    channel: Channel,
+    /// When it was last given items.
+    given: Option<Instant>,
+    /// When it began with the item that it is at, if there is a limit on that.
+    began: Option<Instant>,
+    timed_out: bool,
+}
+
+struct Restarted {
+    of: String,
+    result: Result<Gateway, StartError>,
+}
+
+impl Pool {
+    pub(super) fn new(group: &Group, function: &Function, options: &MapOptions, farm: &mut Farm) -> Result<Self, MapError> {
+        let mapper = Source::text(MAPPER)
+            .at("<farexec mapper>", 1)
+            .call("serve")
+            .with("function", function.to_value())
+            .with("star", options.star);
+        let mut pool = Self {
+            group: group.clone(),
+            mapper,
+            options: options.clone(),
+            deliveries: Deliveries::default(),
+            workers: HashMap::new(),
+            next: 0,
+            seen: None,
+            joined: Vec::new(),
+            restarting: 0,
+            restarted: Arc::default(),
+            failure: None,
+            replacements: Vec::new(),
+        };
+        pool.join_new(farm)?;
+        if pool.workers.is_empty() { Err(MapError::NoWorkers(None)) } else { Ok(pool) }
+    }
+
+    /// Has the gateways join that the group has got since the last look.
+    pub(super) fn join_new(&mut self, farm: &mut Farm) -> Result<(), MapError> {
+        let version = self.group.version();
+        if self.seen.replace(version) == Some(version) {
+            return Ok(());
+        }
+        for gateway in self.group.gateways() {
+            if gateway.is_alive() && !self.joined.contains(&gateway) {
+                self.joined.push(gateway.clone());
+                self.join(gateway, farm)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, gateway: Gateway, farm: &mut Farm) -> Result<(), MapError> {
+        let channel = match gateway.remote_exec(self.mapper.clone()) {
+            Ok(channel) => channel,
+            // It has ended a moment ago.
+            Err(_) if !gateway.is_alive() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let number = self.next;
+        self.next += 1;
+        let worker = Worker { gateway, channel, given: None, began: None, timed_out: false };
+        if self.deliveries.add(&worker.channel, number).is_ok() {
+            self.workers.insert(number, worker);
+            farm.join(number);
+        }
+        Ok(())
+    }
+
+    /// Gives every worker the items that it has room for.
+    pub(super) fn dispatch(&mut self, farm: &mut Farm) {
+        let mut frames = Vec::new();
+        for (&number, worker) in &mut self.workers {
+            let now = Instant::now();
+            let since = worker.given.map(|given| now.duration_since(given));
+            let reads_message = worker.gateway.link().reads_message();
+            let id = worker.channel.id();
+            let was_busy = farm.is_busy(number);
+            farm.give(number, since, |task| write_item(&mut frames, id, task, reads_message));
+            if frames.is_empty() {
+                continue;
+            }
+            worker.given = Some(now);
+            if !was_busy {
+                worker.began = self.options.timeout.map(|_| now);
+            }
+            // A worker that is gone is told of by its channel, and its items go to others then.
+            let _ = worker.gateway.link().send(&frames);
+            frames.clear();
+        }
+    }
+
+    /// Waits until something has happened, and takes it in.
+    pub(super) fn wait(&mut self, farm: &mut Farm, wait: &Wait<'_>) -> Result<(), MapError> {
+        if self.workers.is_empty() && self.restarting == 0 && farm.has_work() {
+            return Err(MapError::NoWorkers(self.failure.take()));
+        }
+        let limited = match self.next_timeout() {
+            Some(deadline) => wait.until(deadline),
+            None => *wait,
+        };
+        match self.deliveries.take_all(&limited) {
+            Ok(deliveries) => {
+                for (number, delivery) in deliveries {
+                    self.take(number, delivery, farm)?;
+                }
+            }
+            Err(WaitError::Timeout) if self.end_what_takes_too_long() => {}
+            Err(error) => return Err(error.into()),
+        }
+        for Restarted { of, result } in std::mem::take(&mut *self.restarted.lock()) {
+            self.restarting -= 1;
+            match result {
+                Ok(gateway) => self.replacements.push((of, gateway)),
+                Err(error) => {
+                    tracing::warn!(gateway = of, %error, "a worker of a map could not be replaced");
+                    self.failure = Some(error);
+                }
+            }
+        }
+        self.join_new(farm)
+    }
+
+    fn take(&mut self, number: usize, delivery: Delivery, farm: &mut Farm) -> Result<(), MapError> {
+        let end = match delivery {
+            Delivery::Item(payload) => {
+                if farm.answer(number, payload)
+                    && let (Some(_), Some(worker)) = (self.options.timeout, self.workers.get_mut(&number))
+                {
+                    worker.began = farm.is_busy(number).then(Instant::now);
+                }
+                return Ok(());
+            }
+            Delivery::End(end) => end,
+        };
+        let Some(worker) = self.workers.remove(&number) else { return Ok(()) };
+        let death = match (end, self.options.timeout) {
+            (ChannelEnd::Error(error), _) => return Err(MapError::Function(error)),
+            (ChannelEnd::Gateway(_), Some(limit)) if worker.timed_out => Death::TimedOut(limit),
+            (ChannelEnd::Gateway(reason), _) if !reason.is_orderly() => Death::Died(reason),
+            _ => Death::Asked,
+        };
+        let is_replaced = self.options.replace && !matches!(death, Death::Asked);
+        farm.lose(number, death);
+        if is_replaced {
+            self.replace(&worker.gateway);
+        }
+        Ok(())
+    }
+
+    /// Starts another worker from the same spec, in a thread of its own.
+    fn replace(&mut self, gateway: &Gateway) {
+        self.group.remove(gateway);
+        let mut spec = gateway.spec().clone();
+        spec.id = None;
+        let of = gateway.id().to_owned();
+        let (group, restarted) = (self.group.clone(), Arc::clone(&self.restarted));
+        let deliveries = self.deliveries.clone();
+        let start = move || {
+            let mut tries = 0;
+            let result = loop {
+                tries += 1;
+                match group.start(vec![spec.clone()], &Wait::forever()) {
+                    Err(_) if tries < MAP_RESTARTS => std::thread::sleep(MAP_RESTART_PAUSE),
+                    result => break result.map(|mut made| made.pop()),
+                }
+            };
+            let result = result.and_then(|made| made.ok_or(StartError::Interrupted));
+            restarted.lock().push(Restarted { of, result });
+            deliveries.nudge();
+        };
+        match std::thread::Builder::new().name("farexec-restart".into()).spawn(start) {
+            Ok(_) => self.restarting += 1,
+            Err(error) => self.failure = Some(error.into()),
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let limit = self.options.timeout?;
+        let running = self.workers.values().filter(|worker| !worker.timed_out);
+        running.filter_map(|worker| worker.began?.checked_add(limit)).min()
+    }
+
+    /// Ends the workers whose time for one item is over; what they had is known once they are gone. Returns whether there are any.
+    fn end_what_takes_too_long(&mut self) -> bool {
+        let Some(limit) = self.options.timeout else { return false };
+        let now = Instant::now();
+        let mut any = false;
+        for worker in self.workers.values_mut() {
+            let is_late = worker.began.is_some_and(|began| now.duration_since(began) >= limit);
+            if is_late && !worker.timed_out {
+                worker.timed_out = true;
+                any = true;
+                worker.gateway.kill();
+            }
+        }
+        any
+    }
+
+    pub(super) fn take_replacements(&mut self) -> Vec<(String, Gateway)> {
+        std::mem::take(&mut self.replacements)
+    }
+}
+
+impl Function {
+    fn to_value(&self) -> Value {
+        let entry = |key: &str, value: Value| (Value::from(key), value);
+        Value::Dict(match self {
+            Self::Text { source, file, line, call } => vec![
+                entry("source", source.as_str().into()),
+                entry("file", file.clone().into()),
+                entry("line", (*line).into()),
+                entry("call", call.as_str().into()),
+            ],
+            Self::Imported { module, call } => {
+                vec![entry("module", module.as_str().into()), entry("call", call.as_str().into())]
+            }
+        })
+    }
+}
+
+/// Appends the frame of an item, in an encoding that the worker reads.
+fn write_item(frames: &mut Vec<u8>, id: farexec_proto::ChannelId, task: &Task, reads_message: bool) {
+    if task.encoding == Encoding::Dump || reads_message {
+        frame::write(frames, Kind::Item, task.encoding, id, &task.bytes);
+        return;
+    }
+    let coercion = StringCoercion { py2str_as_py3str: true };
+    let mut dumped = Vec::new();
+    // What was encoded here is an item in either encoding.
+    if let Ok(value) = Value::from_payload(task.encoding, &task.bytes, coercion)
+        && dump::encode(&value, &mut dumped).is_ok()
+    {
+        frame::write(frames, Kind::Item, Encoding::Dump, id, &dumped);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // A worker that is at something finds its channel closed when it is done with that.
+        self.workers.values().for_each(|worker| worker.channel.close());
+    }
+}
