@@ -19,14 +19,20 @@ use crate::waiting::waiting;
 /// Results of a function at workers, as they are asked for.
 #[pyclass(name = "Map", module = "farexec._native", frozen)]
 pub(crate) struct PyMap {
-    /// `None` while somebody advances it, and after its end.
-    map: Mutex<Option<Map>>,
+    map: Mutex<State>,
     items: Py<PyIterator>,
     /// The `farexec.Group`, which is told of workers that took the place of others.
     face: Py<PyAny>,
     greenlets: Option<Greenlets>,
     /// Whether an error is a result like others, and not raised.
     returns_errors: bool,
+}
+
+enum State {
+    Idle(Box<Map>),
+    /// Somebody advances it.
+    Advancing,
+    Over,
 }
 
 #[pymethods]
@@ -69,7 +75,8 @@ impl PyMap {
         let map = py.detach(move || Map::new(&native, &function, options));
         let map = map.map_err(|error| map_error(py, error))?;
         let items = items.try_iter()?.unbind();
-        Ok(Self { map: Mutex::new(Some(map)), items, face, greenlets: group.greenlets(py), returns_errors })
+        let map = Mutex::new(State::Idle(Box::new(map)));
+        Ok(Self { map, items, face, greenlets: group.greenlets(py), returns_errors })
     }
 
     fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -77,13 +84,24 @@ impl PyMap {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let taken = self.map.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Somebody else is at it, or it is over.
-        let Some(mut map) = taken else { return Ok(None) };
+        let mut state = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut map = match std::mem::replace(&mut *state, State::Advancing) {
+            State::Idle(map) => map,
+            State::Advancing => {
+                return Err(PyValueError::new_err(
+                    "another thread, or the items, ask for the next result already",
+                ));
+            }
+            State::Over => {
+                *state = State::Over;
+                return Ok(None);
+            }
+        };
+        // Not held while code of others runs.
+        drop(state);
         let result = self.advance(py, &mut map);
-        if !matches!(result, Ok(None)) {
-            *self.map.lock().unwrap_or_else(PoisonError::into_inner) = Some(map);
-        }
+        let next = if matches!(result, Ok(None)) { State::Over } else { State::Idle(map) };
+        *self.map.lock().unwrap_or_else(PoisonError::into_inner) = next;
         result
     }
 }
@@ -175,8 +193,9 @@ fn task_error(py: Python<'_>, index: u64, error: &TaskError) -> PyErr {
 
 fn map_error(py: Python<'_>, error: MapError) -> PyErr {
     match error {
-        MapError::Function(error) => errors::remote_object(py, Raiser::Package, &error)
-            .map_or_else(|error| error, PyErr::from_value),
+        MapError::Function(error) => {
+            errors::remote_object(py, Raiser::Package, &error).map_or_else(|error| error, PyErr::from_value)
+        }
         MapError::Item { .. } => errors::dump_error(py, Raiser::Package, &error),
         MapError::Exec(error) => errors::execute(py, error),
         MapError::Wait(WaitError::Interrupted | WaitError::Pending) => errors::interrupted(py),

@@ -23,7 +23,6 @@ use crate::wait::{Wait, WaitError};
 use farm::{Farm, Outcome};
 use pool::Pool;
 
-
 /// What is called with each item.
 #[derive(Clone, Debug)]
 pub enum Function {

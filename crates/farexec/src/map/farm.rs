@@ -197,7 +197,11 @@ impl Worker {
         let Some(since) = since else { return };
         let answered = std::mem::take(&mut self.answered);
         let share = MAP_AHEAD.as_secs_f64() / since.as_secs_f64().max(1e-6);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "cut off on both sides below")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "cut off on both sides below"
+        )]
         let wanted = (answered as f64 * share) as usize;
         self.limit = wanted.min(self.limit * 4).clamp(MAP_LEAST, MAP_MOST);
     }
@@ -209,5 +213,132 @@ impl Ready {
             Self::AsTheyCome(known) => known.push_back((index, outcome)),
             Self::InOrder { results, .. } => drop(results.insert(index, outcome)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use farexec_proto::Value;
+    use farexec_proto::encoding::StringCoercion;
+
+    use super::*;
+    use crate::end::Cause;
+
+    /// Random numbers, the same in every run.
+    struct Dice(u64);
+
+    impl Dice {
+        fn roll(&mut self, sides: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) as usize % sides
+        }
+    }
+
+    fn died() -> Death {
+        Death::Died(EndReason::new("gw0", None, Cause::Exited(1), Vec::new()))
+    }
+
+    fn answer_of(task: &Task) -> Payload {
+        let coercion = StringCoercion { py2str_as_py3str: true };
+        Payload::new(task.encoding, task.bytes.clone(), coercion)
+    }
+
+    /// Workers come, answer and die in any order: every item has one outcome, and is with one worker at a time.
+    fn run(seed: u64, options: MapOptions) -> Vec<(u64, Outcome)> {
+        const ITEMS: u64 = 300;
+        let mut dice = Dice(seed);
+        let mut farm = Farm::new(options);
+        let mut at: HashMap<usize, VecDeque<Task>> = HashMap::new();
+        let (mut put, mut next_worker) = (0, 0);
+        let mut outcomes = Vec::new();
+        while outcomes.len() < ITEMS as usize {
+            for _ in 0..farm.room().min((ITEMS - put) as usize) {
+                farm.put(&Value::from(put)).unwrap();
+                put += 1;
+            }
+            match dice.roll(8) {
+                0 if at.len() < 5 => {
+                    farm.join(next_worker);
+                    at.insert(next_worker, VecDeque::new());
+                    next_worker += 1;
+                }
+                1 if !at.is_empty() => {
+                    let number = *at.keys().nth(dice.roll(at.len())).unwrap();
+                    at.remove(&number);
+                    farm.lose(number, if dice.roll(2) == 0 { died() } else { Death::Asked });
+                }
+                _ => {
+                    for (&number, tasks) in &mut at {
+                        farm.give(number, Some(Duration::from_millis(dice.roll(40) as u64)), |task| {
+                            tasks.push_back(task.clone());
+                        });
+                        for _ in 0..dice.roll(tasks.len() + 1) {
+                            let task = tasks.pop_front().unwrap();
+                            assert!(farm.answer(number, answer_of(&task)));
+                        }
+                    }
+                }
+            }
+            let mut held: Vec<u64> = at.values().flatten().map(|task| task.index).collect();
+            held.sort_unstable();
+            held.dedup();
+            assert_eq!(held.len(), at.values().map(VecDeque::len).sum::<usize>());
+            outcomes.extend(std::iter::from_fn(|| farm.pop()));
+        }
+        assert!(farm.is_idle() && farm.pop().is_none());
+        outcomes
+    }
+
+    #[test]
+    fn every_item_has_one_outcome_whatever_happens() {
+        for seed in 0..200 {
+            for ordered in [true, false] {
+                let options = MapOptions { ordered, retries: 1, ..MapOptions::default() };
+                let outcomes = run(seed, options);
+                let mut indices: Vec<u64> = outcomes.iter().map(|(index, _)| *index).collect();
+                if !ordered {
+                    indices.sort_unstable();
+                }
+                assert_eq!(indices, (0..300).collect::<Vec<_>>());
+                for (index, outcome) in outcomes {
+                    match outcome {
+                        Outcome::Answer(payload) => assert_eq!(payload.decode::<u64>().unwrap(), index),
+                        Outcome::Error(TaskError::WorkersDied { workers, .. }) => assert_eq!(workers, 2),
+                        Outcome::Error(error) => panic!("{error}"),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_item_that_a_worker_was_at_is_suspected() {
+        let mut farm = Farm::new(MapOptions { retries: 0, prefetch: Some(4), ..MapOptions::default() });
+        farm.join(0);
+        (0..4).for_each(|item| farm.put(&Value::from(item)).unwrap());
+        farm.give(0, None, |_| {});
+        farm.lose(0, died());
+        assert!(matches!(farm.pop(), Some((0, Outcome::Error(TaskError::WorkersDied { workers: 1, .. })))));
+        farm.join(1);
+        let mut given = Vec::new();
+        farm.give(1, None, |task| given.push(task.index));
+        assert_eq!(given, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_fast_worker_gets_more_at_a_time_and_a_slow_one_two() {
+        let mut farm = Farm::new(MapOptions::default());
+        farm.join(0);
+        for _ in 0..10 {
+            (0..farm.room()).for_each(|_| farm.put(&Value::None).unwrap());
+            let mut given = 0;
+            farm.give(0, Some(Duration::from_micros(100)), |_| given += 1);
+            let task = Task { index: 0, encoding: Encoding::Message, bytes: b"N.".to_vec(), deaths: 0 };
+            (0..given).for_each(|_| assert!(farm.answer(0, answer_of(&task))));
+        }
+        assert!(farm.room() >= 512, "{}", farm.room());
+        (0..farm.room()).for_each(|_| farm.put(&Value::None).unwrap());
+        farm.give(0, Some(Duration::from_secs(1)), |_| {});
+        assert!(farm.workers[&0].limit < 64, "{}", farm.workers[&0].limit);
     }
 }

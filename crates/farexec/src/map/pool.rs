@@ -58,7 +58,12 @@ struct Restarted {
 }
 
 impl Pool {
-    pub(super) fn new(group: &Group, function: &Function, options: &MapOptions, farm: &mut Farm) -> Result<Self, MapError> {
+    pub(super) fn new(
+        group: &Group,
+        function: &Function,
+        options: &MapOptions,
+        farm: &mut Farm,
+    ) -> Result<Self, MapError> {
         let mapper = Source::text(MAPPER)
             .at("<farexec mapper>", 1)
             .call("serve")
