@@ -205,7 +205,10 @@ def test_a_gateway_that_is_asked_to_leave_hands_on_what_it_has(workers):
 
 
 def test_two_at_once_do_not_advance_it(workers):
-    results = workers.map(square, (next(results) for _ in range(1)))
+    def items():
+        yield next(results)
+
+    results = workers.map(square, items())
     with pytest.raises(ValueError, match="already"):
         next(results)
 

@@ -220,6 +220,12 @@ class RemoteError(Exception):
         return "RemoteError: %s" % self.formatted
 
 
+def remote_error(report):
+    """Returns the error that a CLOSE_ERROR tells of."""
+    text, kind, message = [native(report.get(key) or "") for key in ("text", "type", "message")]
+    return RemoteError(text, kind, message, report.get("frames") or ())
+
+
 try:
     class TimeoutError(TimeoutError):
         """Nothing came in time."""
@@ -949,8 +955,7 @@ class Gateway(WorkerGateway):
         elif kind == CLOSE_ERROR:
             if stream is not None and stream.receiving:
                 error = decode((payload,) if flags & DUMP_FORMAT else payload, (True, False), self)
-                texts = [native(error.get(key) or "") for key in ("text", "type", "message")]
-                stream.error = RemoteError(*texts, **{"frames": error.get("frames") or ()})
+                stream.error = remote_error(error)
                 self._stop(stream, False)
         elif kind == PING:
             self._post(frame(PONG, 0, payload))
@@ -1095,7 +1100,7 @@ class Gateway(WorkerGateway):
                 stream.items.clear()
                 report = describe_exception(sys.exc_info(), None)
                 if stream.sending or stream.receiving:  # both ends are told
-                    stream.error = RemoteError(*[native(report[key]) for key in ("text", "type", "message")], **{"frames": report["frames"]})
+                    stream.error = remote_error(report)
                 self._close(stream, report)
                 over = True
             if over and not stream.callback_ended:
