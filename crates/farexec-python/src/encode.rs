@@ -5,8 +5,7 @@
 
 use farexec::Kwargs;
 use farexec::proto::encoding::{Emit, Encode, EncodeError, EncodeErrorKind, Segment};
-use pyo3::Borrowed;
-use pyo3::ffi;
+use pyo3::{Borrowed, PyTypeInfo, ffi};
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyIterator, PyList, PySet, PyString,
@@ -61,26 +60,29 @@ type Object<'a, 'py> = Borrowed<'a, 'py, PyAny>;
 impl Walk<'_> {
     #[inline]
     fn object<E: Emit>(&self, object: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
-        if object.is_exact_instance_of::<PyInt>() {
-            int(object, emit)
-        } else if let Ok(text) = object.cast_exact::<PyString>() {
+        if let Some(int) = exactly::<PyInt>(object) {
+            match word(int) {
+                Some(value) => emit.int(value),
+                None => big_int(int, emit),
+            }
+        } else if let Some(text) = exactly::<PyString>(object) {
             match text.to_str() {
                 Ok(text) => emit.str(text),
                 Err(_) => Err(EncodeErrorKind::Surrogates.into()),
             }
-        } else if let Ok(float) = object.cast_exact::<PyFloat>() {
+        } else if let Some(float) = exactly::<PyFloat>(object) {
             emit.float(float.value())
+        } else if let Some(value) = exactly::<PyBool>(object) {
+            emit.bool(value.is_true())
         } else if object.is_none() {
             emit.none()
-        } else if let Ok(value) = object.cast_exact::<PyBool>() {
-            emit.bool(value.is_true())
-        } else if let Ok(list) = object.cast_exact::<PyList>() {
+        } else if let Some(list) = exactly::<PyList>(object) {
             self.list(list, emit)
-        } else if let Ok(dict) = object.cast_exact::<PyDict>() {
+        } else if let Some(dict) = exactly::<PyDict>(object) {
             self.dict(dict, emit)
-        } else if let Ok(tuple) = object.cast_exact::<PyTuple>() {
+        } else if let Some(tuple) = exactly::<PyTuple>(object) {
             self.tuple(tuple, emit)
-        } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+        } else if let Some(bytes) = exactly::<PyBytes>(object) {
             emit.bytes(bytes.as_bytes())
         } else {
             self.rare(object, emit)
@@ -89,19 +91,19 @@ impl Walk<'_> {
 
     #[cold]
     fn rare<E: Emit>(&self, object: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
-        if let Ok(set) = object.cast_exact::<PySet>() {
+        if let Some(set) = exactly::<PySet>(object) {
             let len = set.len();
             emit.begin_set(len)?;
             self.elements(object, emit)?;
             emit.end_set(len)
-        } else if let Ok(set) = object.cast_exact::<PyFrozenSet>() {
+        } else if let Some(set) = exactly::<PyFrozenSet>(object) {
             let len = set.len();
             emit.begin_frozen_set(len)?;
             self.elements(object, emit)?;
             emit.end_frozen_set(len)
-        } else if let Ok(complex) = object.cast_exact::<PyComplex>() {
+        } else if let Some(complex) = exactly::<PyComplex>(object) {
             emit.complex(complex.real(), complex.imag())
-        } else if let Ok(channel) = object.cast_exact::<PyChannel>() {
+        } else if let Some(channel) = exactly::<PyChannel>(object) {
             match self.home {
                 Some(home) if channel.get().home.gateway == home.gateway => {
                     emit.channel(channel.get().channel.id())
@@ -121,8 +123,12 @@ impl Walk<'_> {
         let len = list.len();
         emit.begin_list(len)?;
         for index in 0..len {
-            emit.list_index(index)?;
             let item = list_item(list, index)?;
+            if let Some(value) = exactly::<PyInt>(item).and_then(word) {
+                emit.list_int(index, value)?;
+                continue;
+            }
+            emit.list_index(index)?;
             self.object(item, emit).map_err(|error| error.at_index(index))?;
             emit.list_item()?;
         }
@@ -161,16 +167,24 @@ impl Walk<'_> {
     }
 }
 
+/// The object as one of exactly this type. Unlike with `cast_exact`, a miss costs nothing: no error is made of it.
 #[inline]
-fn int<E: Emit>(object: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
+fn exactly<'a, 'py, T: PyTypeInfo>(object: Object<'a, 'py>) -> Option<Borrowed<'a, 'py, T>> {
+    // SAFETY: it is of that type.
+    object.is_exact_instance_of::<T>().then(|| unsafe { object.cast_unchecked() })
+}
+
+/// The value of an int that fits into 64 bits.
+#[inline]
+fn word(int: Borrowed<'_, '_, PyInt>) -> Option<i64> {
     let mut overflow = 0;
-    // SAFETY: `object` is an exact int, for which this neither fails nor runs any code.
-    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(object.as_ptr(), &raw mut overflow) };
-    if overflow == 0 { emit.int(value) } else { big_int(object, emit) }
+    // SAFETY: `int` is an exact int, for which this neither fails nor runs any code.
+    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(int.as_ptr(), &raw mut overflow) };
+    (overflow == 0).then_some(value)
 }
 
 #[cold]
-fn big_int<E: Emit>(object: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
+fn big_int<E: Emit>(object: Borrowed<'_, '_, PyInt>, emit: &mut E) -> Result<(), EncodeError> {
     let bytes = || -> PyResult<Bound<'_, PyAny>> {
         let bits: usize = object.call_method0("bit_length")?.extract()?;
         let signed = [("signed", true)];

@@ -194,6 +194,19 @@ impl Emit for Writer<'_> {
     }
 
     #[inline]
+    fn list_int(&mut self, index: usize, value: i64) -> Result<(), EncodeError> {
+        let (Ok(place), Ok(word)) = (i32::try_from(index), i32::try_from(value)) else {
+            self.list_index(index)?;
+            self.int(value)?;
+            return self.list_item();
+        };
+        let ([p0, p1, p2, p3], [w0, w1, w2, w3]) = (place.to_be_bytes(), word.to_be_bytes());
+        let element = [opcode::INT, p0, p1, p2, p3, opcode::INT, w0, w1, w2, w3, opcode::SET_ITEM];
+        self.out.extend_from_slice(&element);
+        Ok(())
+    }
+
+    #[inline]
     fn end_list(&mut self, _: usize) -> Result<(), EncodeError> {
         self.depth -= 1;
         Ok(())
