@@ -6,7 +6,7 @@
 use std::vec::Drain;
 
 use farexec_proto::encoding::{
-    Build, BuildError, DecodeError, DecodeErrorKind, EncodeErrorKind, StringCoercion, decode, dump,
+    Build, BuildError, DecodeError, DecodeErrorKind, EncodeErrorKind, StringCoercion, Text, decode, dump,
     encode_item, message,
 };
 use farexec_proto::limits::MAX_NESTING;
@@ -355,15 +355,15 @@ macro_rules! counts {
                 self.one()
             })*
 
-            fn extend_list(&mut self, (): &mut (), _: Drain<'_, ()>) -> Result<(), BuildError> {
+            fn append(&mut self, (): &mut (), (): ()) -> Result<(), BuildError> {
                 Ok(())
             }
 
-            fn extend_dict(&mut self, (): &mut (), _: Drain<'_, ()>) -> Result<(), BuildError> {
+            fn insert(&mut self, (): &mut (), (): (), (): ()) -> Result<(), BuildError> {
                 Ok(())
             }
 
-            fn extend_set(&mut self, (): &mut (), _: Drain<'_, ()>) -> Result<(), BuildError> {
+            fn add(&mut self, (): &mut (), (): ()) -> Result<(), BuildError> {
                 Ok(())
             }
         }
@@ -377,7 +377,7 @@ counts! {
     big_int(little_endian: &[u8]);
     float(value: f64);
     complex(real: f64, imaginary: f64);
-    str(value: &'p str);
+    str(text: Text<'p>);
     converted_str(value: String);
     bytes(value: &'p [u8]);
     channel(id: ChannelId);

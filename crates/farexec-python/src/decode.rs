@@ -2,9 +2,10 @@
 
 use std::vec::Drain;
 
-use farexec::proto::encoding::{Build, BuildError, DecodeError};
+use farexec::proto::encoding::{Build, BuildError, DecodeError, Text};
 use farexec::{ChannelId, Payload};
 use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
@@ -36,22 +37,64 @@ pub(crate) fn load_error(py: Python<'_>, error: &DecodeError) -> PyErr {
     errors::load_error(py, error)
 }
 
-/// Makes Python objects.
-pub(crate) struct PyBuilder<'a, 'py, R> {
+/// Makes Python objects of a payload that lives for `'p`.
+pub(crate) struct PyBuilder<'a, 'p, 'py, R> {
     py: Python<'py>,
     channels: &'a R,
+    /// Keys of dicts, by a hash of their bytes: what records have in common is made once. Empty before the first.
+    keys: Vec<Option<(&'p [u8], Object<'py>)>>,
+    _collector: PausedCollector<'py>,
 }
 
-impl<'a, 'py, R: Resolver> PyBuilder<'a, 'py, R> {
+/// Keys that are remembered at once, a power of two.
+const KEYS: usize = 64;
+
+/// The longest key that is remembered, in bytes.
+const LONGEST_KEY: usize = 32;
+
+impl<'a, 'py, R: Resolver> PyBuilder<'a, '_, 'py, R> {
     pub(crate) fn new(py: Python<'py>, channels: &'a R) -> Self {
-        Self { py, channels }
+        Self { py, channels, keys: Vec::new(), _collector: PausedCollector::new(py) }
+    }
+}
+
+/// The place of a key among those that are remembered. Bytes that differ may share one: then they displace each other.
+#[inline]
+fn place(key: &[u8]) -> usize {
+    let byte = |index: usize| key.get(index).copied().map_or(0, u64::from);
+    let length = key.len();
+    let mixed = byte(0) ^ byte(length / 2) << 8 ^ byte(length.wrapping_sub(1)) << 16 ^ (length as u64) << 24;
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - KEYS.ilog2())) as usize
+}
+
+/// While it lives, no garbage is collected, so that no finalizer runs and no half-made object is seen. CPython from 3.12 on collects
+/// only between instructions of Python code; before, whatever makes a container may collect, and a load of many would look through
+/// all that it made again and again.
+pub(crate) struct PausedCollector<'py> {
+    was_enabled: bool,
+    _py: Python<'py>,
+}
+
+impl<'py> PausedCollector<'py> {
+    pub(crate) fn new(py: Python<'py>) -> Self {
+        // SAFETY: the interpreter is attached, as `py` says.
+        Self { was_enabled: unsafe { ffi::PyGC_Disable() } != 0, _py: py }
+    }
+}
+
+impl Drop for PausedCollector<'_> {
+    fn drop(&mut self) {
+        if self.was_enabled {
+            // SAFETY: as above.
+            unsafe { ffi::PyGC_Enable() };
+        }
     }
 }
 
 type Object<'py> = Bound<'py, PyAny>;
 type Made<'py> = Result<Object<'py>, BuildError>;
 
-impl<'p, 'py, R: Resolver> Build<'p> for PyBuilder<'_, 'py, R> {
+impl<'p, 'py, R: Resolver> Build<'p> for PyBuilder<'_, 'p, 'py, R> {
     type Object = Object<'py>;
 
     #[inline]
@@ -88,8 +131,34 @@ impl<'p, 'py, R: Resolver> Build<'p> for PyBuilder<'_, 'py, R> {
     }
 
     #[inline]
-    fn str(&mut self, value: &'p str) -> Made<'py> {
-        Ok(PyString::new(self.py, value).into_any())
+    fn str(&mut self, text: Text<'p>) -> Made<'py> {
+        match PyString::from_bytes(self.py, text.as_bytes()) {
+            Ok(text) => Ok(text.into_any()),
+            // It is not UTF-8, or there is no memory for it.
+            Err(error) => Err(text.to_str().err().unwrap_or_else(|| BuildError::new(error))),
+        }
+    }
+
+    #[inline]
+    fn key(&mut self, text: Text<'p>) -> Made<'py> {
+        let bytes = text.as_bytes();
+        if bytes.len() > LONGEST_KEY {
+            return self.str(text);
+        }
+        let place = place(bytes);
+        if let Some(Some((known, key))) = self.keys.get(place)
+            && *known == bytes
+        {
+            return Ok(key.clone());
+        }
+        let key = self.str(text)?;
+        if self.keys.is_empty() {
+            self.keys.resize(KEYS, None);
+        }
+        if let Some(remembered) = self.keys.get_mut(place) {
+            *remembered = Some((bytes, key.clone()));
+        }
+        Ok(key)
     }
 
     fn converted_str(&mut self, value: String) -> Made<'py> {
@@ -117,9 +186,12 @@ impl<'p, 'py, R: Resolver> Build<'p> for PyBuilder<'_, 'py, R> {
 
     #[inline]
     fn dict(&mut self, entries: Drain<'_, Object<'py>>) -> Made<'py> {
-        let mut dict = PyDict::new(self.py).into_any();
-        self.extend_dict(&mut dict, entries)?;
-        Ok(dict)
+        let dict = PyDict::new(self.py);
+        let mut entries = entries;
+        while let (Some(key), Some(value)) = (entries.next(), entries.next()) {
+            dict.set_item(key, value).map_err(BuildError::new)?;
+        }
+        Ok(dict.into_any())
     }
 
     fn set(&mut self, items: Drain<'_, Object<'py>>) -> Made<'py> {
@@ -130,34 +202,24 @@ impl<'p, 'py, R: Resolver> Build<'p> for PyBuilder<'_, 'py, R> {
         Ok(PyFrozenSet::new(self.py, items).map_err(BuildError::new)?.into_any())
     }
 
-    fn extend_list(
-        &mut self,
-        list: &mut Object<'py>,
-        mut items: Drain<'_, Object<'py>>,
-    ) -> Result<(), BuildError> {
+    fn append(&mut self, list: &mut Object<'py>, item: Object<'py>) -> Result<(), BuildError> {
         let list = list.cast_exact::<PyList>().map_err(BuildError::new)?;
-        items.try_for_each(|item| list.append(item)).map_err(BuildError::new)
+        list.append(item).map_err(BuildError::new)
     }
 
     #[inline]
-    fn extend_dict(
+    fn insert(
         &mut self,
         dict: &mut Object<'py>,
-        mut entries: Drain<'_, Object<'py>>,
+        key: Object<'py>,
+        value: Object<'py>,
     ) -> Result<(), BuildError> {
         let dict = dict.cast_exact::<PyDict>().map_err(BuildError::new)?;
-        while let (Some(key), Some(value)) = (entries.next(), entries.next()) {
-            dict.set_item(key, value).map_err(BuildError::new)?;
-        }
-        Ok(())
+        dict.set_item(key, value).map_err(BuildError::new)
     }
 
-    fn extend_set(
-        &mut self,
-        set: &mut Object<'py>,
-        mut items: Drain<'_, Object<'py>>,
-    ) -> Result<(), BuildError> {
+    fn add(&mut self, set: &mut Object<'py>, item: Object<'py>) -> Result<(), BuildError> {
         let set = set.cast_exact::<PySet>().map_err(BuildError::new)?;
-        items.try_for_each(|item| set.add(item)).map_err(BuildError::new)
+        set.add(item).map_err(BuildError::new)
     }
 }

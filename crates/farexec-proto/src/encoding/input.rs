@@ -1,5 +1,6 @@
 //! The bytes a reader reads: never past their end, and every error with its offset.
 
+use super::build::Text;
 use super::decode::{DecodeError, DecodeErrorKind};
 
 pub(super) struct Input<'p> {
@@ -54,9 +55,8 @@ impl<'p> Input<'p> {
     }
 
     #[inline]
-    pub(super) fn text(&mut self, length: usize) -> Result<&'p str, DecodeError> {
-        let bytes = self.take(length, "the bytes of a string")?;
-        std::str::from_utf8(bytes).map_err(|_| self.error(DecodeErrorKind::NotUtf8))
+    pub(super) fn text(&mut self, length: usize) -> Result<Text<'p>, DecodeError> {
+        self.take(length, "the bytes of a string").map(Text::new)
     }
 
     /// What was not read yet.
