@@ -355,6 +355,11 @@ macro_rules! counts {
                 self.one()
             })*
 
+            fn str(&mut self, text: Text<'p>) -> Result<(), BuildError> {
+                text.to_str()?;
+                self.one()
+            }
+
             fn append(&mut self, (): &mut (), (): ()) -> Result<(), BuildError> {
                 Ok(())
             }
@@ -377,7 +382,6 @@ counts! {
     big_int(little_endian: &[u8]);
     float(value: f64);
     complex(real: f64, imaginary: f64);
-    str(text: Text<'p>);
     converted_str(value: String);
     bytes(value: &'p [u8]);
     channel(id: ChannelId);

@@ -58,7 +58,7 @@ struct Walk<'a> {
 type Object<'a, 'py> = Borrowed<'a, 'py, PyAny>;
 
 impl Walk<'_> {
-    #[inline]
+    #[inline(always)]
     fn object<E: Emit>(&self, object: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
         if let Some(int) = exactly::<PyInt>(object) {
             match word(int) {
@@ -68,7 +68,7 @@ impl Walk<'_> {
         } else if let Some(text) = exactly::<PyString>(object) {
             match text.to_str() {
                 Ok(text) => emit.str(text),
-                Err(_) => Err(EncodeErrorKind::Surrogates.into()),
+                Err(error) => surrogates(error),
             }
         } else if let Some(float) = exactly::<PyFloat>(object) {
             emit.float(float.value())
@@ -76,7 +76,15 @@ impl Walk<'_> {
             emit.bool(value.is_true())
         } else if object.is_none() {
             emit.none()
-        } else if let Some(list) = exactly::<PyList>(object) {
+        } else {
+            self.large(object, emit)
+        }
+    }
+
+    /// What has contents. It is kept apart so that scalars, which are most objects, go without the space on the stack that this takes.
+    #[inline(never)]
+    fn large<E: Emit>(&self, object: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
+        if let Some(list) = exactly::<PyList>(object) {
             self.list(list, emit)
         } else if let Some(dict) = exactly::<PyDict>(object) {
             self.dict(dict, emit)
@@ -165,6 +173,11 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+#[cold]
+fn surrogates(_: PyErr) -> Result<(), EncodeError> {
+    Err(EncodeErrorKind::Surrogates.into())
 }
 
 /// The object as one of exactly this type. Unlike with `cast_exact`, a miss costs nothing: no error is made of it.

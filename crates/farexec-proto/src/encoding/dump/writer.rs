@@ -71,7 +71,6 @@ impl Writer<'_> {
 
     #[inline]
     fn sized(&mut self, opcode: u8, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.out.reserve(bytes.len() + 5);
         self.length(opcode, bytes.len())?;
         self.out.extend_from_slice(bytes);
         Ok(())
