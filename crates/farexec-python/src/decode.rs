@@ -41,30 +41,69 @@ pub(crate) fn load_error(py: Python<'_>, error: &DecodeError) -> PyErr {
 pub(crate) struct PyBuilder<'a, 'p, 'py, R> {
     py: Python<'py>,
     channels: &'a R,
-    /// Keys of dicts, by a hash of their bytes: what records have in common is made once. Empty before the first.
+    /// Keys of dicts, each at its `place`: what records have in common is made once. Empty before the first.
     keys: Vec<Option<(&'p [u8], Object<'py>)>>,
+    /// Keys that were made before any is remembered.
+    first_keys: usize,
     _collector: PausedCollector<'py>,
 }
 
 /// Keys that are remembered at once, a power of two.
 const KEYS: usize = 64;
 
-/// The longest key that is remembered, in bytes.
-const LONGEST_KEY: usize = 32;
+/// Keys that are made before any is remembered: for an item of few, the room to remember them costs more than it saves.
+const FIRST_KEYS: usize = 8;
+
+/// The place of a key among those that are remembered. Keys that share one displace each other.
+#[inline]
+fn place(key: &[u8]) -> usize {
+    let mixed = match key {
+        [] => 0,
+        [only] => u64::from(*only),
+        [first, .., last] => {
+            let middle = key.get(key.len() / 2).copied().unwrap_or_default();
+            u64::from(u32::from_ne_bytes([*first, middle, *last, 0])) ^ (key.len() as u64) << 24
+        }
+    };
+    // Fibonacci hashing: the upper bits of the product depend on all of the bits below.
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - KEYS.ilog2())) as usize
+}
 
 impl<'a, 'py, R: Resolver> PyBuilder<'a, '_, 'py, R> {
     pub(crate) fn new(py: Python<'py>, channels: &'a R) -> Self {
-        Self { py, channels, keys: Vec::new(), _collector: PausedCollector::new(py) }
+        Self { py, channels, keys: Vec::new(), first_keys: 0, _collector: PausedCollector::new(py) }
     }
 }
 
-/// The place of a key among those that are remembered. Bytes that differ may share one: then they displace each other.
-#[inline]
-fn place(key: &[u8]) -> usize {
-    let byte = |index: usize| key.get(index).copied().map_or(0, u64::from);
-    let length = key.len();
-    let mixed = byte(0) ^ byte(length / 2) << 8 ^ byte(length.wrapping_sub(1)) << 16 ^ (length as u64) << 24;
-    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - KEYS.ilog2())) as usize
+impl<'p, 'py, R: Resolver> PyBuilder<'_, 'p, 'py, R> {
+    #[inline]
+    fn ascii(&self, ascii: &[u8]) -> Made<'py> {
+        // SAFETY: pointer and length are those of a slice, and with these arguments nothing is called back. ASCII is Latin-1, of which a str
+        // is made with less ado than of UTF-8.
+        unsafe {
+            let object = ffi::PyUnicode_DecodeLatin1(
+                ascii.as_ptr().cast(),
+                ascii.len().cast_signed(),
+                std::ptr::null(),
+            );
+            Bound::from_owned_ptr_or_err(self.py, object).map_err(BuildError::new)
+        }
+    }
+
+    fn new_key(&mut self, text: Text<'p>, place: usize) -> Made<'py> {
+        let key = self.str(text)?;
+        if self.first_keys < FIRST_KEYS {
+            self.first_keys += 1;
+            return Ok(key);
+        }
+        if self.keys.is_empty() {
+            self.keys.resize(KEYS, None);
+        }
+        if let Some(remembered) = self.keys.get_mut(place) {
+            *remembered = Some((text.as_bytes(), key.clone()));
+        }
+        Ok(key)
+    }
 }
 
 /// While it lives, no garbage is collected, so that no finalizer runs and no half-made object is seen. CPython from 3.12 on collects
@@ -132,33 +171,20 @@ impl<'p, 'py, R: Resolver> Build<'p> for PyBuilder<'_, 'p, 'py, R> {
 
     #[inline]
     fn str(&mut self, text: Text<'p>) -> Made<'py> {
-        match PyString::from_bytes(self.py, text.as_bytes()) {
-            Ok(text) => Ok(text.into_any()),
-            // It is not UTF-8, or there is no memory for it.
-            Err(error) => Err(text.to_str().err().unwrap_or_else(|| BuildError::new(error))),
+        let bytes = text.as_bytes();
+        if bytes.is_ascii() {
+            return self.ascii(bytes);
         }
+        Ok(PyString::new(self.py, text.to_str()?).into_any())
     }
 
     #[inline]
     fn key(&mut self, text: Text<'p>) -> Made<'py> {
-        let bytes = text.as_bytes();
-        if bytes.len() > LONGEST_KEY {
-            return self.str(text);
+        let place = place(text.as_bytes());
+        match self.keys.get(place) {
+            Some(Some((known, key))) if *known == text.as_bytes() => Ok(key.clone()),
+            _ => self.new_key(text, place),
         }
-        let place = place(bytes);
-        if let Some(Some((known, key))) = self.keys.get(place)
-            && *known == bytes
-        {
-            return Ok(key.clone());
-        }
-        let key = self.str(text)?;
-        if self.keys.is_empty() {
-            self.keys.resize(KEYS, None);
-        }
-        if let Some(remembered) = self.keys.get_mut(place) {
-            *remembered = Some((bytes, key.clone()));
-        }
-        Ok(key)
     }
 
     fn converted_str(&mut self, value: String) -> Made<'py> {
@@ -215,7 +241,7 @@ impl<'p, 'py, R: Resolver> Build<'p> for PyBuilder<'_, 'p, 'py, R> {
         value: Object<'py>,
     ) -> Result<(), BuildError> {
         let dict = dict.cast_exact::<PyDict>().map_err(BuildError::new)?;
-        dict.set_item(key, value).map_err(BuildError::new)
+        dict.set_item(&key, &value).map_err(BuildError::new)
     }
 
     fn add(&mut self, set: &mut Object<'py>, item: Object<'py>) -> Result<(), BuildError> {

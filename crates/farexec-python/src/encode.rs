@@ -3,16 +3,19 @@
 //!
 //! Exact types only: an object of a subclass would arrive as something else than it was.
 
+use std::cell::Cell;
+
 use farexec::Kwargs;
 use farexec::proto::encoding::{Emit, Encode, EncodeError, EncodeErrorKind, Segment};
-use pyo3::{Borrowed, PyTypeInfo, ffi};
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyIterator, PyList, PySet, PyString,
-    PyTuple,
+    PyTuple, PyType,
 };
+use pyo3::{Borrowed, PyTypeInfo, ffi};
 
 use crate::channel::{Home, PyChannel};
+use crate::decode::PausedCollector;
 
 /// A Python object that is to be sent on a channel of `home`, or stored if there is none.
 pub(crate) struct PyItem<'a, 'py> {
@@ -29,7 +32,7 @@ impl<'a, 'py> PyItem<'a, 'py> {
 impl Encode for PyItem<'_, '_> {
     #[inline]
     fn encode<E: Emit>(&self, emit: &mut E) -> Result<(), EncodeError> {
-        Walk { home: self.home }.object(self.object.as_borrowed(), emit)
+        Walk::new(self.object.py(), self.home).walk(|walk| walk.object(self.object.as_borrowed(), emit))
     }
 }
 
@@ -47,19 +50,41 @@ impl<'a, 'py> PyKwargs<'a, 'py> {
 
 impl Kwargs for PyKwargs<'_, '_> {
     fn encode_kwargs<E: Emit>(&self, emit: &mut E) -> Result<(), EncodeError> {
-        Walk { home: Some(self.home) }.dict(self.kwargs.as_borrowed(), emit)
+        Walk::new(self.kwargs.py(), Some(self.home)).walk(|walk| walk.dict(self.kwargs.as_borrowed(), emit))
     }
 }
 
-struct Walk<'a> {
+/// A way through an object and all that is in it, by borrowed references.
+///
+/// What is borrowed stays alive and in its place because nobody's code runs on the way: the interpreter is held, encoding exact builtin
+/// types calls none, no garbage is collected, and the type of an object that is refused, whose name is for its metaclass to tell, is only
+/// asked for its name at the end.
+struct Walk<'a, 'py> {
     home: Option<&'a Home>,
+    refused: Cell<Option<Bound<'py, PyType>>>,
+    collector: PausedCollector<'py>,
 }
 
 type Object<'a, 'py> = Borrowed<'a, 'py, PyAny>;
 
-impl Walk<'_> {
+impl<'a, 'py> Walk<'a, 'py> {
+    #[inline]
+    fn new(py: Python<'py>, home: Option<&'a Home>) -> Self {
+        Self { home, refused: Cell::new(None), collector: PausedCollector::new(py) }
+    }
+
+    #[inline]
+    fn walk(self, way: impl FnOnce(&Self) -> Result<(), EncodeError>) -> Result<(), EncodeError> {
+        let result = way(&self);
+        drop(self.collector);
+        result.map_err(|error| match self.refused.take() {
+            Some(kind) => error.of_type(type_name(&kind)),
+            None => error,
+        })
+    }
+
     #[inline(always)]
-    fn object<E: Emit>(&self, object: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
+    fn object<E: Emit>(&self, object: Object<'_, 'py>, emit: &mut E) -> Result<(), EncodeError> {
         if let Some(int) = exactly::<PyInt>(object) {
             match word(int) {
                 Some(value) => emit.int(value),
@@ -83,7 +108,7 @@ impl Walk<'_> {
 
     /// What has contents. It is kept apart so that scalars, which are most objects, go without the space on the stack that this takes.
     #[inline(never)]
-    fn large<E: Emit>(&self, object: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
+    fn large<E: Emit>(&self, object: Object<'_, 'py>, emit: &mut E) -> Result<(), EncodeError> {
         if let Some(list) = exactly::<PyList>(object) {
             self.list(list, emit)
         } else if let Some(dict) = exactly::<PyDict>(object) {
@@ -98,7 +123,7 @@ impl Walk<'_> {
     }
 
     #[cold]
-    fn rare<E: Emit>(&self, object: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
+    fn rare<E: Emit>(&self, object: Object<'_, 'py>, emit: &mut E) -> Result<(), EncodeError> {
         if let Some(set) = exactly::<PySet>(object) {
             let len = set.len();
             emit.begin_set(len)?;
@@ -122,12 +147,13 @@ impl Walk<'_> {
                 None => Err(EncodeError::unsupported("farexec.Channel")),
             }
         } else {
-            Err(EncodeError::unsupported(type_name(object)))
+            self.refused.set(Some(object.get_type()));
+            Err(EncodeError::unsupported("?"))
         }
     }
 
     #[inline]
-    fn list<E: Emit>(&self, list: Borrowed<'_, '_, PyList>, emit: &mut E) -> Result<(), EncodeError> {
+    fn list<E: Emit>(&self, list: Borrowed<'_, 'py, PyList>, emit: &mut E) -> Result<(), EncodeError> {
         let len = list.len();
         emit.begin_list(len)?;
         for index in 0..len {
@@ -144,7 +170,7 @@ impl Walk<'_> {
     }
 
     #[inline]
-    fn tuple<E: Emit>(&self, tuple: Borrowed<'_, '_, PyTuple>, emit: &mut E) -> Result<(), EncodeError> {
+    fn tuple<E: Emit>(&self, tuple: Borrowed<'_, 'py, PyTuple>, emit: &mut E) -> Result<(), EncodeError> {
         let len = tuple.len();
         emit.begin_tuple(len)?;
         for index in 0..len {
@@ -155,7 +181,7 @@ impl Walk<'_> {
     }
 
     #[inline]
-    fn dict<E: Emit>(&self, dict: Borrowed<'_, '_, PyDict>, emit: &mut E) -> Result<(), EncodeError> {
+    fn dict<E: Emit>(&self, dict: Borrowed<'_, 'py, PyDict>, emit: &mut E) -> Result<(), EncodeError> {
         let len = dict.len();
         emit.begin_dict(len)?;
         each_entry(dict, |key, value| {
@@ -166,7 +192,7 @@ impl Walk<'_> {
         emit.end_dict(len)
     }
 
-    fn elements<E: Emit>(&self, set: Object<'_, '_>, emit: &mut E) -> Result<(), EncodeError> {
+    fn elements<E: Emit>(&self, set: Object<'_, 'py>, emit: &mut E) -> Result<(), EncodeError> {
         for item in PyIterator::from_object(&set).map_err(EncodeError::custom)? {
             let item = item.map_err(EncodeError::custom)?;
             self.object(item.as_borrowed(), emit).map_err(|error| error.within(Segment::Element))?;
@@ -213,8 +239,7 @@ fn big_int<E: Emit>(object: Borrowed<'_, '_, PyInt>, emit: &mut E) -> Result<(),
 #[inline]
 fn list_item<'a, 'py>(list: Borrowed<'a, 'py, PyList>, index: usize) -> Result<Object<'a, 'py>, EncodeError> {
     let wanted = isize::try_from(index).map_err(EncodeError::custom)?;
-    // SAFETY: `list` is a list. The item stays alive as long as the list is not changed; nothing changes it, since the interpreter is
-    // held from here on until the item is encoded, and encoding exact builtin types runs no code of anybody's.
+    // SAFETY: `list` is a list. The item stays alive as long as the list is not changed, and nothing changes it: see `Walk`.
     unsafe {
         let item = ffi::PyList_GetItem(list.as_ptr(), wanted);
         Object::from_ptr_or_opt(list.py(), item)
@@ -229,8 +254,7 @@ fn each_entry<'a, 'py>(
     mut entry: impl FnMut(Object<'a, 'py>, Object<'a, 'py>) -> Result<(), EncodeError>,
 ) -> Result<(), EncodeError> {
     let (mut position, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
-    // SAFETY: `dict` is a dict, and nothing changes it meanwhile, for the reason that `list_item` gives; so what is borrowed
-    // stays alive until the next round.
+    // SAFETY: `dict` is a dict, and nothing changes it meanwhile: see `Walk`. So what is borrowed stays alive until the next round.
     unsafe {
         while ffi::PyDict_Next(dict.as_ptr(), &raw mut position, &raw mut key, &raw mut value) != 0 {
             entry(Object::from_ptr(dict.py(), key), Object::from_ptr(dict.py(), value))?;
@@ -252,8 +276,8 @@ fn shown(key: Object<'_, '_>) -> String {
 }
 
 #[cold]
-fn type_name(object: Object<'_, '_>) -> String {
-    match object.get_type().fully_qualified_name() {
+fn type_name(kind: &Bound<'_, PyType>) -> String {
+    match kind.fully_qualified_name() {
         Ok(name) => name.to_string_lossy().into_owned(),
         Err(_) => "?".to_owned(),
     }

@@ -224,19 +224,19 @@ impl<'b, 'p, B: Build<'p>> Reader<'b, 'p, B> {
     #[inline]
     fn ints(&mut self) -> Result<(), DecodeError> {
         let Some(list) = self.lists.last_mut() else { return Ok(()) };
-        while let Some(&[opcode::INT, p0, p1, p2, p3, opcode::INT, w0, w1, w2, w3, opcode::SET_ITEM]) =
-            self.input.rest().first_chunk()
+        let mut rest = self.input.rest();
+        while let Some((element, behind)) = rest.split_first_chunk()
+            && let &[opcode::INT, p0, p1, p2, p3, opcode::INT, w0, w1, w2, w3, opcode::SET_ITEM] = element
+            && u32::from_be_bytes([p0, p1, p2, p3]) as usize == list.filled
+            && list.filled + 1 < list.length
         {
-            let index = u32::from_be_bytes([p0, p1, p2, p3]) as usize;
-            if index != list.filled || index + 1 == list.length {
-                break;
-            }
             let value = i32::from_be_bytes([w0, w1, w2, w3]);
             let object = self.stack.builder.int(value.into()).map_err(|error| self.input.error(error))?;
             self.stack.push(object);
-            self.input.skip(11);
             list.filled += 1;
+            rest = behind;
         }
+        self.input.go_on_with(rest);
         Ok(())
     }
 
@@ -258,8 +258,8 @@ impl<'b, 'p, B: Build<'p>> Reader<'b, 'p, B> {
     fn set_item(&mut self) -> Result<(), DecodeError> {
         let objects = self.stack.len();
         let Some(list) = self.lists.last_mut().filter(|list| list.base + list.filled + 1 == objects) else {
-            let container = self.base_of(3)?;
-            self.stack.insert(container + 1).map_err(|kind| self.input.error(kind))?;
+            let dict = self.base_of(3)?;
+            self.stack.insert(dict + 1).map_err(|kind| self.input.error(kind))?;
             return self.key();
         };
         list.filled += 1;

@@ -180,15 +180,13 @@ impl<'p, B: Build<'p>> Reader<'_, 'p, B> {
 
     /// An empty list, dict or set, which the next opcodes fill.
     fn empty(&mut self, kind: Kind) -> Result<(), DecodeError> {
-        let fill = match self.input.rest() {
-            [opcode::MARK, ..] => 1,
-            [opcode::MEMOIZE, opcode::MARK, ..] => 2,
-            _ => {
-                let base = self.stack.len();
-                return self.stack.collect(kind, base).map_err(|kind| self.input.error(kind));
-            }
+        let ([opcode::MARK, contents @ ..] | [opcode::MEMOIZE, opcode::MARK, contents @ ..]) =
+            self.input.rest()
+        else {
+            let base = self.stack.len();
+            return self.stack.collect(kind, base).map_err(|kind| self.input.error(kind));
         };
-        self.input.skip(fill);
+        self.input.go_on_with(contents);
         self.mark(Some(kind))
     }
 
