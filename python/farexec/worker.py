@@ -1715,10 +1715,11 @@ class NeedsDumpFormat(Exception):
 
 
 def has_surrogates(encoded):
-    """Whether there may be lone surrogates in UTF-8: they begin with ED, followed by A0 or more."""
+    """Whether there may be lone surrogates in UTF-8: ED, a byte from A0 on, and a byte from 80 to BF. In what else is encoded there may be the
+    same bytes, but seldom."""
     if b"\xed" not in encoded:
         return False
-    return any(part[:1] >= b"\xa0" for part in encoded.split(b"\xed")[1:])
+    return any(part[:1] >= b"\xa0" and b"\x80" <= part[1:2] <= b"\xbf" for part in encoded.split(b"\xed")[1:])
 
 
 def dump(item, native_opcode=b"M"):
@@ -1954,6 +1955,8 @@ def find_culprit(item, path, above):
                 return found
     else:
         for index, value in enumerate(item):
+            if type(value) in PLAIN:  # nearly all, where it is long: no need to say where they are
+                continue
             place = "%s[%d]" % (path, index) if kind in (list, tuple) else "(an element of %s)" % path
             found = find_culprit(value, place, above)
             if found is not None:

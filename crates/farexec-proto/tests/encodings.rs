@@ -6,7 +6,7 @@
 use std::vec::Drain;
 
 use farexec_proto::encoding::{
-    Build, BuildError, DecodeError, DecodeErrorKind, EncodeErrorKind, StringCoercion, decode, dump,
+    Build, BuildError, DecodeError, DecodeErrorKind, EncodeErrorKind, StringCoercion, Text, decode, dump,
     encode_item, message,
 };
 use farexec_proto::limits::MAX_NESTING;
@@ -355,15 +355,20 @@ macro_rules! counts {
                 self.one()
             })*
 
-            fn extend_list(&mut self, (): &mut (), _: Drain<'_, ()>) -> Result<(), BuildError> {
+            fn str(&mut self, text: Text<'p>) -> Result<(), BuildError> {
+                text.to_str()?;
+                self.one()
+            }
+
+            fn append(&mut self, (): &mut (), (): ()) -> Result<(), BuildError> {
                 Ok(())
             }
 
-            fn extend_dict(&mut self, (): &mut (), _: Drain<'_, ()>) -> Result<(), BuildError> {
+            fn insert(&mut self, (): &mut (), (): (), (): ()) -> Result<(), BuildError> {
                 Ok(())
             }
 
-            fn extend_set(&mut self, (): &mut (), _: Drain<'_, ()>) -> Result<(), BuildError> {
+            fn add(&mut self, (): &mut (), (): ()) -> Result<(), BuildError> {
                 Ok(())
             }
         }
@@ -377,7 +382,6 @@ counts! {
     big_int(little_endian: &[u8]);
     float(value: f64);
     complex(real: f64, imaginary: f64);
-    str(value: &'p str);
     converted_str(value: String);
     bytes(value: &'p [u8]);
     channel(id: ChannelId);

@@ -28,7 +28,13 @@ pub trait Build<'p> {
     /// A complex number.
     fn complex(&mut self, real: f64, imaginary: f64) -> Result<Self::Object, BuildError>;
     /// A str.
-    fn str(&mut self, value: &'p str) -> Result<Self::Object, BuildError>;
+    fn str(&mut self, text: Text<'p>) -> Result<Self::Object, BuildError>;
+    /// A str that is a key of a dict, as far as the reader can tell. The same few come again and again, so it can be worth while
+    /// to make each of them once.
+    #[inline]
+    fn key(&mut self, text: Text<'p>) -> Result<Self::Object, BuildError> {
+        self.str(text)
+    }
     /// A str that does not stand in the payload as it is: one of Python 2, beyond ASCII.
     fn converted_str(&mut self, value: String) -> Result<Self::Object, BuildError>;
     /// A bytes object.
@@ -48,35 +54,62 @@ pub trait Build<'p> {
     fn frozen_set(&mut self, items: Drain<'_, Self::Object>) -> Result<Self::Object, BuildError>;
 
     /// Appends to a list that [`list`](Self::list) made.
-    fn extend_list(
-        &mut self,
-        list: &mut Self::Object,
-        items: Drain<'_, Self::Object>,
-    ) -> Result<(), BuildError>;
-    /// Adds entries to a dict that [`dict`](Self::dict) made.
-    fn extend_dict(
+    fn append(&mut self, list: &mut Self::Object, item: Self::Object) -> Result<(), BuildError>;
+    /// Adds an entry to a dict that [`dict`](Self::dict) made.
+    fn insert(
         &mut self,
         dict: &mut Self::Object,
-        entries: Drain<'_, Self::Object>,
+        key: Self::Object,
+        value: Self::Object,
     ) -> Result<(), BuildError>;
-    /// Adds elements to a set that [`set`](Self::set) made.
-    fn extend_set(
-        &mut self,
-        set: &mut Self::Object,
-        items: Drain<'_, Self::Object>,
-    ) -> Result<(), BuildError>;
+    /// Adds an element to a set that [`set`](Self::set) made.
+    fn add(&mut self, set: &mut Self::Object, item: Self::Object) -> Result<(), BuildError>;
+}
+
+/// The bytes of a string. Whether they are UTF-8 is for the builder to find out: most object models look for themselves, and once is
+/// enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text<'p>(&'p [u8]);
+
+impl<'p> Text<'p> {
+    #[inline]
+    pub(super) fn new(bytes: &'p [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, of which nothing is known.
+    #[must_use]
+    #[inline]
+    pub fn as_bytes(self) -> &'p [u8] {
+        self.0
+    }
+
+    /// The string.
+    ///
+    /// # Errors
+    /// [`BuildError::NotUtf8`].
+    #[inline]
+    pub fn to_str(self) -> Result<&'p str, BuildError> {
+        std::str::from_utf8(self.0).map_err(|_| BuildError::NotUtf8)
+    }
 }
 
 /// The object model cannot have an object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BuildError(Box<str>);
+pub enum BuildError {
+    /// A [`Text`] is none; lone surrogates are not UTF-8.
+    #[error("a string that is not UTF-8")]
+    NotUtf8,
+    /// What the object model says.
+    #[error("{0}")]
+    Refused(Box<str>),
+}
 
 impl BuildError {
     /// An error with that text.
     #[cold]
     pub fn new(text: impl fmt::Display) -> Self {
-        Self(text.to_string().into())
+        Self::Refused(text.to_string().into())
     }
 }
 

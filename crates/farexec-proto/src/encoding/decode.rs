@@ -80,9 +80,6 @@ pub enum DecodeErrorKind {
     /// A length in it is negative.
     #[error("the length {0} is negative")]
     NegativeLength(i32),
-    /// A string in it is not UTF-8; lone surrogates are not.
-    #[error("a string that is not UTF-8")]
-    NotUtf8,
     /// A long int in it is not decimal digits.
     #[error("an int that is not decimal digits")]
     NotDecimal,
@@ -95,12 +92,24 @@ pub enum DecodeErrorKind {
     /// It has a key of a dict, or an element of a set, that cannot be one.
     #[error("unhashable type: '{0}'")]
     Unhashable(&'static str),
+    /// A string in it is not UTF-8; lone surrogates are not.
+    #[error("a string that is not UTF-8")]
+    NotUtf8,
     /// The object model cannot have a part of it.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Build(BuildError),
     /// It is another kind of item than was asked for.
     #[error("{0}")]
     Mismatch(String),
+}
+
+impl From<BuildError> for DecodeErrorKind {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::NotUtf8 => Self::NotUtf8,
+            BuildError::Refused(_) => Self::Build(error),
+        }
+    }
 }
 
 impl DecodeError {

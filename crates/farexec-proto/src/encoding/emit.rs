@@ -27,7 +27,7 @@ impl<T: Encode + ?Sized> Encode for &T {
 /// | container | contents |
 /// | --- | --- |
 /// | tuple, set, frozenset | each element |
-/// | list | for each element: [`list_index`](Self::list_index), the element, [`list_item`](Self::list_item) |
+/// | list | for each element: [`list_index`](Self::list_index), the element, [`list_item`](Self::list_item); or, for an int, [`list_int`](Self::list_int) |
 /// | dict | for each entry: the key, the value, [`dict_entry`](Self::dict_entry) |
 ///
 /// ```
@@ -82,6 +82,13 @@ pub trait Emit {
     fn list_index(&mut self, index: usize) -> Result<(), EncodeError>;
     /// An element of the list is complete.
     fn list_item(&mut self) -> Result<(), EncodeError>;
+    /// The element of that index, an int, in one call for three: long lists are mostly of ints.
+    #[inline]
+    fn list_int(&mut self, index: usize, value: i64) -> Result<(), EncodeError> {
+        self.list_index(index)?;
+        self.int(value)?;
+        self.list_item()
+    }
     /// Ends a list.
     fn end_list(&mut self, len: usize) -> Result<(), EncodeError>;
     /// Begins a list whose length shows at its end. Returns what [`end_unsized_list`](Self::end_unsized_list) wants back.

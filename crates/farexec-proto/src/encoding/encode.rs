@@ -61,6 +61,14 @@ impl EncodeError {
         Self::new(EncodeErrorKind::Unsupported(type_name.into()))
     }
 
+    /// The same error about an object whose type has that name, which was not known before.
+    #[cold]
+    #[must_use]
+    pub fn of_type(mut self, type_name: impl Into<String>) -> Self {
+        self.0.kind = EncodeErrorKind::Unsupported(type_name.into());
+        self
+    }
+
     /// Anything else that keeps the object at hand from being encoded.
     #[cold]
     pub fn custom(text: impl fmt::Display) -> Self {

@@ -14,7 +14,7 @@ pub mod message;
 mod path;
 mod stack;
 
-pub use build::{Build, BuildError, StringCoercion};
+pub use build::{Build, BuildError, StringCoercion, Text};
 pub use decode::{DecodeError, DecodeErrorKind, Encoding, decode};
 pub use emit::{Emit, Encode, encode_item};
 pub use encode::{EncodeError, EncodeErrorKind};

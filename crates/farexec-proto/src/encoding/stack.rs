@@ -42,6 +42,11 @@ impl<'b, 'p, B: Build<'p>> Stack<'b, 'p, B> {
         Self { builder, objects, containers: Vec::new() }
     }
 
+    /// Makes room for that many objects more.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.objects.reserve(count);
+    }
+
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.objects.len()
@@ -75,30 +80,48 @@ impl<'b, 'p, B: Build<'p>> Stack<'b, 'p, B> {
 
     /// Adds the objects from `base` on to the container below them, which must be of that kind.
     pub(super) fn extend(&mut self, kind: Kind, base: usize) -> Result<(), DecodeErrorKind> {
-        let (depth, _) = self.contents(kind, base)?;
-        let index = match self.containers.last_mut() {
-            Some(container) if container.index + 1 == base && container.kind == kind => {
-                container.depth = container.depth.max(depth + 1);
-                container.index
-            }
-            _ => {
-                return Err(DecodeErrorKind::Malformed("an element for something that is no such container"));
-            }
-        };
+        let index = self.grow(kind, base)?;
         let mut object = self.objects.remove(index);
-        let contents = self.objects.drain(index..);
+        let mut contents = self.objects.drain(index..);
         match kind {
-            Kind::List => self.builder.extend_list(&mut object, contents),
-            Kind::Dict => self.builder.extend_dict(&mut object, contents),
-            Kind::Set => self.builder.extend_set(&mut object, contents),
-            // No opcode adds to these; what was on the stack for them is gone.
-            Kind::Tuple | Kind::FrozenSet => {
-                drop(contents);
-                Ok(())
+            Kind::List => contents.try_for_each(|item| self.builder.append(&mut object, item))?,
+            Kind::Set => contents.try_for_each(|item| self.builder.add(&mut object, item))?,
+            Kind::Dict => {
+                while let (Some(key), Some(value)) = (contents.next(), contents.next()) {
+                    self.builder.insert(&mut object, key, value)?;
+                }
             }
-        }?;
+            // No opcode adds to these; what was on the stack for them is gone.
+            Kind::Tuple | Kind::FrozenSet => {}
+        }
+        drop(contents);
         self.objects.push(object);
         Ok(())
+    }
+
+    /// Adds a key and a value, the only objects from `base` on, to the dict below them.
+    #[inline]
+    pub(super) fn insert(&mut self, base: usize) -> Result<(), DecodeErrorKind> {
+        self.grow(Kind::Dict, base)?;
+        if let (Some(value), Some(key)) = (self.objects.pop(), self.objects.pop())
+            && let Some(dict) = self.objects.last_mut()
+        {
+            self.builder.insert(dict, key, value)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the objects from `base` on contents of the container below them, as far as nesting goes. Says where the container is.
+    #[inline]
+    fn grow(&mut self, kind: Kind, base: usize) -> Result<usize, DecodeErrorKind> {
+        let (depth, _) = self.contents(kind, base)?;
+        match self.containers.last_mut() {
+            Some(container) if container.index + 1 == base && container.kind == kind => {
+                container.depth = container.depth.max(depth + 1);
+                Ok(container.index)
+            }
+            _ => Err(DecodeErrorKind::Malformed("an element for something that is no such container")),
+        }
     }
 
     /// Puts an empty container below the container on top.

@@ -3,7 +3,7 @@
 use std::vec::Drain;
 
 use crate::ChannelId;
-use crate::encoding::{Build, BuildError};
+use crate::encoding::{Build, BuildError, Text};
 
 /// The contents of all containers, and what does not stand in the payload as it is.
 #[derive(Default)]
@@ -65,7 +65,7 @@ impl<'p> Arena<'p> {
         Nodes { arena: self, nodes: [].iter(), next: Some(contents.0), left }
     }
 
-    fn put(&mut self, nodes: Drain<'_, Node<'p>>) -> Contents {
+    fn put(&mut self, nodes: impl IntoIterator<Item = Node<'p>>) -> Contents {
         let start = self.nodes.len();
         self.nodes.extend(nodes);
         let (number, end) = (self.ranges.len(), self.nodes.len());
@@ -73,17 +73,16 @@ impl<'p> Arena<'p> {
         Contents(number)
     }
 
-    fn extend(&mut self, object: &Node<'p>, nodes: Drain<'_, Node<'p>>) {
+    fn extend<const N: usize>(&mut self, object: &Node<'p>, nodes: [Node<'p>; N]) {
         let (Node::List(contents) | Node::Dict(contents) | Node::Set(contents)) = object else { return };
-        let count = nodes.len();
         let Some(first) = self.ranges.get_mut(contents.0) else { return };
-        first.total += count;
+        first.total += N;
         let last = first.last;
         match self.ranges.get_mut(last) {
             // Nothing came in between: it goes on where it ended.
             Some(range) if range.end == self.nodes.len() => {
                 self.nodes.extend(nodes);
-                range.end += count;
+                range.end += N;
             }
             _ => {
                 let Contents(added) = self.put(nodes);
@@ -164,8 +163,8 @@ impl<'p> Build<'p> for Arena<'p> {
     }
 
     #[inline]
-    fn str(&mut self, value: &'p str) -> Result<Node<'p>, BuildError> {
-        Ok(Node::Str(value))
+    fn str(&mut self, text: Text<'p>) -> Result<Node<'p>, BuildError> {
+        text.to_str().map(Node::Str)
     }
 
     fn converted_str(&mut self, value: String) -> Result<Node<'p>, BuildError> {
@@ -202,18 +201,18 @@ impl<'p> Build<'p> for Arena<'p> {
         Ok(Node::FrozenSet(self.put(items)))
     }
 
-    fn extend_list(&mut self, list: &mut Node<'p>, items: Drain<'_, Node<'p>>) -> Result<(), BuildError> {
-        self.extend(list, items);
+    fn append(&mut self, list: &mut Node<'p>, item: Node<'p>) -> Result<(), BuildError> {
+        self.extend(list, [item]);
         Ok(())
     }
 
-    fn extend_dict(&mut self, dict: &mut Node<'p>, entries: Drain<'_, Node<'p>>) -> Result<(), BuildError> {
-        self.extend(dict, entries);
+    fn insert(&mut self, dict: &mut Node<'p>, key: Node<'p>, value: Node<'p>) -> Result<(), BuildError> {
+        self.extend(dict, [key, value]);
         Ok(())
     }
 
-    fn extend_set(&mut self, set: &mut Node<'p>, items: Drain<'_, Node<'p>>) -> Result<(), BuildError> {
-        self.extend(set, items);
+    fn add(&mut self, set: &mut Node<'p>, item: Node<'p>) -> Result<(), BuildError> {
+        self.extend(set, [item]);
         Ok(())
     }
 }

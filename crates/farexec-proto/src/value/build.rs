@@ -6,7 +6,7 @@ use num_bigint::BigInt;
 
 use super::Value;
 use crate::ChannelId;
-use crate::encoding::{Build, BuildError, DecodeError, Encoding, StringCoercion, decode};
+use crate::encoding::{Build, BuildError, DecodeError, Encoding, StringCoercion, Text, decode};
 
 impl Value {
     /// The item in a payload.
@@ -58,8 +58,8 @@ impl<'p> Build<'p> for ValueBuilder {
     }
 
     #[inline]
-    fn str(&mut self, value: &'p str) -> Result<Value, BuildError> {
-        Ok(Value::Str(value.to_owned()))
+    fn str(&mut self, text: Text<'p>) -> Result<Value, BuildError> {
+        text.to_str().map(|text| Value::Str(text.to_owned()))
     }
 
     fn converted_str(&mut self, value: String) -> Result<Value, BuildError> {
@@ -95,23 +95,25 @@ impl<'p> Build<'p> for ValueBuilder {
         Ok(Value::FrozenSet(items.collect()))
     }
 
-    fn extend_list(&mut self, list: &mut Value, items: Drain<'_, Value>) -> Result<(), BuildError> {
-        if let Value::List(list) = list {
-            list.extend(items);
+    #[inline]
+    fn append(&mut self, list: &mut Value, item: Value) -> Result<(), BuildError> {
+        if let Value::List(items) = list {
+            items.push(item);
         }
         Ok(())
     }
 
-    fn extend_dict(&mut self, dict: &mut Value, entries: Drain<'_, Value>) -> Result<(), BuildError> {
-        if let Value::Dict(dict) = dict {
-            dict.extend(pairs(entries));
+    #[inline]
+    fn insert(&mut self, dict: &mut Value, key: Value, value: Value) -> Result<(), BuildError> {
+        if let Value::Dict(entries) = dict {
+            entries.push((key, value));
         }
         Ok(())
     }
 
-    fn extend_set(&mut self, set: &mut Value, items: Drain<'_, Value>) -> Result<(), BuildError> {
-        if let Value::Set(set) = set {
-            set.extend(items);
+    fn add(&mut self, set: &mut Value, item: Value) -> Result<(), BuildError> {
+        if let Value::Set(items) = set {
+            items.push(item);
         }
         Ok(())
     }

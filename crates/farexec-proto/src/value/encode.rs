@@ -35,6 +35,10 @@ impl Encode for Value {
 fn list<E: Emit>(items: &[Value], emit: &mut E) -> Result<(), EncodeError> {
     emit.begin_list(items.len())?;
     for (index, item) in items.iter().enumerate() {
+        if let Value::Int(value) = item {
+            emit.list_int(index, *value)?;
+            continue;
+        }
         emit.list_index(index)?;
         item.encode(emit).map_err(|error| error.at_index(index))?;
         emit.list_item()?;

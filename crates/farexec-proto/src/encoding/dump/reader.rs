@@ -11,7 +11,7 @@ use crate::encoding::decode::{DecodeError, DecodeErrorKind};
 use crate::encoding::emit::{as_word, trim};
 use crate::encoding::input::Input;
 use crate::encoding::stack::{Kind, Stack};
-use crate::encoding::{Build, BuildError, StringCoercion};
+use crate::encoding::{Build, BuildError, StringCoercion, Text};
 use crate::limits::{MAX_DECIMAL_DIGITS, MAX_NESTING};
 
 /// Makes an object of a payload in the dump format (that is, without the version byte).
@@ -75,20 +75,18 @@ impl<'b, 'p, B: Build<'p>> Reader<'b, 'p, B> {
 
     fn object(mut self) -> Result<B::Object, DecodeError> {
         loop {
-            let opcode = self.input.opcode()?;
             if self.awaits_index {
-                self.index(opcode)?;
-                continue;
+                self.ints()?;
+                self.index()?;
             }
-            match opcode {
+            match self.input.opcode()? {
                 opcode::INT | opcode::PY2_LONG => {
                     let value = self.word()?;
                     self.scalar(|builder| builder.int(value.into()))?;
                 }
                 opcode::SET_ITEM => self.set_item()?,
                 opcode::STR | opcode::PY2_UNICODE => {
-                    let length = self.length()?;
-                    let text = self.input.text(length)?;
+                    let text = self.text()?;
                     self.scalar(|builder| builder.str(text))?;
                 }
                 opcode::BYTES => {
@@ -114,7 +112,10 @@ impl<'b, 'p, B: Build<'p>> Reader<'b, 'p, B> {
                     self.scalar(|builder| builder.channel(ChannelId::new(number)))?;
                 }
                 opcode::LIST => self.list()?,
-                opcode::DICT => self.collect(Kind::Dict, 0)?,
+                opcode::DICT => {
+                    self.collect(Kind::Dict, 0)?;
+                    self.key()?;
+                }
                 opcode::TUPLE => self.collect_counted(Kind::Tuple)?,
                 opcode::SET => self.collect_counted(Kind::Set)?,
                 opcode::FROZEN_SET => self.collect_counted(Kind::FrozenSet)?,
@@ -149,6 +150,24 @@ impl<'b, 'p, B: Build<'p>> Reader<'b, 'p, B> {
         usize::try_from(length).map_err(|_| self.input.error(DecodeErrorKind::NegativeLength(length)))
     }
 
+    #[inline]
+    fn text(&mut self) -> Result<Text<'p>, DecodeError> {
+        let length = self.length()?;
+        self.input.text(length)
+    }
+
+    /// The key of a dict's next entry, if it is a str that follows.
+    #[inline]
+    fn key(&mut self) -> Result<(), DecodeError> {
+        if !matches!(self.input.rest().first(), Some(&opcode::STR | &opcode::PY2_UNICODE)) {
+            return Ok(());
+        }
+        self.input.opcode()?;
+        let text = self.text()?;
+        self.scalar(|builder| builder.key(text))
+    }
+
+    #[inline]
     fn float(&mut self) -> Result<f64, DecodeError> {
         self.input.array("a float of eight bytes").map(f64::from_be_bytes)
     }
@@ -159,13 +178,11 @@ impl<'b, 'p, B: Build<'p>> Reader<'b, 'p, B> {
         if !self.coercion.py2str_as_py3str {
             return self.scalar(|builder| builder.bytes(bytes));
         }
-        match std::str::from_utf8(bytes) {
-            Ok(text) if text.is_ascii() => self.scalar(|builder| builder.str(text)),
-            _ => {
-                let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
-                self.scalar(|builder| builder.converted_str(text))
-            }
+        if bytes.is_ascii() {
+            return self.scalar(|builder| builder.str(Text::new(bytes)));
         }
+        let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
+        self.scalar(|builder| builder.converted_str(text))
     }
 
     fn decimal(&mut self) -> Result<(), DecodeError> {
@@ -196,15 +213,37 @@ impl<'b, 'p, B: Build<'p>> Reader<'b, 'p, B> {
         if self.lists.len() == MAX_NESTING {
             return Err(self.input.error(DecodeErrorKind::TooDeep));
         }
+        // An element has two opcodes, its index and an object of a byte at least: what is reserved is in proportion to what is there.
+        self.stack.reserve(length.min(self.input.rest().len() / 7));
         self.lists.push(List { base: self.stack.len(), filled: 0, length });
         self.awaits_index = true;
         Ok(())
     }
 
+    /// The next elements of a list that are ints, index and all, but not its last one: most of what long lists are made of.
+    #[inline]
+    fn ints(&mut self) -> Result<(), DecodeError> {
+        let Some(list) = self.lists.last_mut() else { return Ok(()) };
+        let mut rest = self.input.rest();
+        while let Some((element, behind)) = rest.split_first_chunk()
+            && let &[opcode::INT, p0, p1, p2, p3, opcode::INT, w0, w1, w2, w3, opcode::SET_ITEM] = element
+            && u32::from_be_bytes([p0, p1, p2, p3]) as usize == list.filled
+            && list.filled + 1 < list.length
+        {
+            let value = i32::from_be_bytes([w0, w1, w2, w3]);
+            let object = self.stack.builder.int(value.into()).map_err(|error| self.input.error(error))?;
+            self.stack.push(object);
+            list.filled += 1;
+            rest = behind;
+        }
+        self.input.go_on_with(rest);
+        Ok(())
+    }
+
     /// The index of a list's next element.
     #[inline]
-    fn index(&mut self, opcode: u8) -> Result<(), DecodeError> {
-        if matches!(opcode, opcode::INT | opcode::PY2_LONG) {
+    fn index(&mut self) -> Result<(), DecodeError> {
+        if matches!(self.input.opcode()?, opcode::INT | opcode::PY2_LONG) {
             let index = self.length()?;
             if self.lists.last().is_some_and(|list| list.filled == index) {
                 self.awaits_index = false;
@@ -219,8 +258,9 @@ impl<'b, 'p, B: Build<'p>> Reader<'b, 'p, B> {
     fn set_item(&mut self) -> Result<(), DecodeError> {
         let objects = self.stack.len();
         let Some(list) = self.lists.last_mut().filter(|list| list.base + list.filled + 1 == objects) else {
-            let container = self.base_of(3)?;
-            return self.stack.extend(Kind::Dict, container + 1).map_err(|kind| self.input.error(kind));
+            let dict = self.base_of(3)?;
+            self.stack.insert(dict + 1).map_err(|kind| self.input.error(kind))?;
+            return self.key();
         };
         list.filled += 1;
         if list.filled < list.length {

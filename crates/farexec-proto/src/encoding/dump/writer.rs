@@ -71,7 +71,6 @@ impl Writer<'_> {
 
     #[inline]
     fn sized(&mut self, opcode: u8, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.out.reserve(bytes.len() + 5);
         self.length(opcode, bytes.len())?;
         self.out.extend_from_slice(bytes);
         Ok(())
@@ -190,6 +189,19 @@ impl Emit for Writer<'_> {
     #[inline]
     fn list_item(&mut self) -> Result<(), EncodeError> {
         self.out.push(opcode::SET_ITEM);
+        Ok(())
+    }
+
+    #[inline]
+    fn list_int(&mut self, index: usize, value: i64) -> Result<(), EncodeError> {
+        let (Ok(place), Ok(word)) = (i32::try_from(index), i32::try_from(value)) else {
+            self.list_index(index)?;
+            self.int(value)?;
+            return self.list_item();
+        };
+        let ([p0, p1, p2, p3], [w0, w1, w2, w3]) = (place.to_be_bytes(), word.to_be_bytes());
+        let element = [opcode::INT, p0, p1, p2, p3, opcode::INT, w0, w1, w2, w3, opcode::SET_ITEM];
+        self.out.extend_from_slice(&element);
         Ok(())
     }
 

@@ -100,7 +100,7 @@ impl<'p, B: Build<'p>> Reader<'_, 'p, B> {
                 opcode::EMPTY_DICT => self.empty(Kind::Dict)?,
                 opcode::EMPTY_SET => self.empty(Kind::Set)?,
                 opcode::APPEND => self.extend(Kind::List, 1)?,
-                opcode::SETITEM => self.extend(Kind::Dict, 2)?,
+                opcode::SETITEM => self.insert()?,
                 opcode::APPENDS => self.extend_marked(Kind::List)?,
                 opcode::SETITEMS => self.extend_marked(Kind::Dict)?,
                 opcode::ADDITEMS => self.extend_marked(Kind::Set)?,
@@ -139,7 +139,12 @@ impl<'p, B: Build<'p>> Reader<'_, 'p, B> {
     #[inline]
     fn text(&mut self, length: usize) -> Result<(), DecodeError> {
         let text = self.input.text(length)?;
-        self.scalar(|builder| builder.str(text))
+        let filling = self.marks.last().filter(|mark| mark.pending == Some(Kind::Dict));
+        if filling.is_some_and(|dict| (self.stack.len() - dict.base).is_multiple_of(2)) {
+            self.scalar(|builder| builder.key(text))
+        } else {
+            self.scalar(|builder| builder.str(text))
+        }
     }
 
     #[inline]
@@ -175,15 +180,13 @@ impl<'p, B: Build<'p>> Reader<'_, 'p, B> {
 
     /// An empty list, dict or set, which the next opcodes fill.
     fn empty(&mut self, kind: Kind) -> Result<(), DecodeError> {
-        let fill = match self.input.rest() {
-            [opcode::MARK, ..] => 1,
-            [opcode::MEMOIZE, opcode::MARK, ..] => 2,
-            _ => {
-                let base = self.stack.len();
-                return self.stack.collect(kind, base).map_err(|kind| self.input.error(kind));
-            }
+        let ([opcode::MARK, contents @ ..] | [opcode::MEMOIZE, opcode::MARK, contents @ ..]) =
+            self.input.rest()
+        else {
+            let base = self.stack.len();
+            return self.stack.collect(kind, base).map_err(|kind| self.input.error(kind));
         };
-        self.input.skip(fill);
+        self.input.go_on_with(contents);
         self.mark(Some(kind))
     }
 
@@ -208,6 +211,12 @@ impl<'p, B: Build<'p>> Reader<'_, 'p, B> {
     fn extend(&mut self, kind: Kind, count: usize) -> Result<(), DecodeError> {
         let container = self.base_of(count + 1)?;
         self.stack.extend(kind, container + 1).map_err(|kind| self.input.error(kind))
+    }
+
+    /// Adds a key and a value to the dict below them.
+    fn insert(&mut self) -> Result<(), DecodeError> {
+        let container = self.base_of(3)?;
+        self.stack.insert(container + 1).map_err(|kind| self.input.error(kind))
     }
 
     /// Adds the objects above the mark to the container below it.
