@@ -524,9 +524,15 @@ impl Link {
         })
     }
 
+    /// As the worker knows itself; what brings one from elsewhere, `ssh` for instance, is another process.
+    pub(crate) fn worker_pid(&self) -> Option<u32> {
+        let said = self.answers.lock().hello.as_ref().map(|hello| hello.pid);
+        said.filter(|&pid| pid != 0).or_else(|| self.supervisor.as_ref().map(|supervisor| supervisor.pid()))
+    }
+
     /// The reason as far as it can be told before the reader has found out.
     fn broken(&self) -> EndReason {
-        let pid = self.supervisor.as_ref().map(|supervisor| supervisor.pid());
+        let pid = self.worker_pid();
         let why = "it takes nothing any more; why is being found out".to_owned();
         EndReason::new(&self.id, pid, Cause::ConnectionLost(why), Vec::new())
     }
@@ -772,7 +778,7 @@ impl Link {
     /// The gateway has ended. Everything that waits is told; only the first reason counts.
     fn finish(self: &Arc<Self>, cause: Cause) {
         self.input_ended.store(true, Ordering::SeqCst);
-        let pid = self.supervisor.as_ref().map(|supervisor| supervisor.pid());
+        let pid = self.worker_pid();
         let stderr = self.supervisor.as_ref().map(|supervisor| supervisor.last_words()).unwrap_or_default();
         let reason = EndReason::new(&self.id, pid, cause, stderr);
         if self.end.set(reason.clone()).is_err() {
