@@ -1,30 +1,65 @@
 """Fixtures that all tests of the Python package share."""
 
 import os
-import subprocess
 import sys
 
 import pytest
 
 import farexec
 import interpreters
+import places
 import servers
 
 
 def pytest_addoption(parser):
     names = ", ".join(interpreters.EXPECTED)
     parser.addoption("--worker", metavar="NAME", help=f"start workers in this interpreter: {names}, or a path")
+    parser.addoption("--spec", metavar="SPEC", action="append", help="start workers there instead of on this machine; see tests/places.py")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "local(reason, *transports): about this machine, left out elsewhere; see tests/places.py")
+
+
+def pytest_collection_modifyitems(config, items):
+    specs = config.getoption("--spec")
+    for item in items if specs else []:
+        mark = item.get_closest_marker("local")
+        if mark and (reason := places.why_left_out(mark, specs)):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_report_header(config):
-    worker = config.getoption("--worker")
-    return [interpreters.report(), servers.report(), *([f"workers on this machine run in {worker}"] if worker else [])]
+    worker, specs = config.getoption("--worker"), config.getoption("--spec")
+    return [
+        interpreters.report(),
+        servers.report(),
+        *([f"workers on this machine run in {worker}"] if worker else []),
+        *([f"workers are at {' -> '.join(specs)}"] if specs else []),
+    ]
+
+
+TOLD = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def told(pytestconfig):
+    """A function that adds a line to the report, whatever comes of the test."""
+    return pytestconfig.stash.setdefault(TOLD, []).append
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for line in config.stash.get(TOLD, []):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)
 def worker_python(request, monkeypatch):
-    """The interpreter of workers on this machine whose spec names none."""
-    name = request.config.getoption("--worker")
+    """The interpreter of workers whose spec names none."""
+    name, specs = request.config.getoption("--worker"), request.config.getoption("--spec")
+    if specs:
+        places.move(monkeypatch, specs)
+        return places.python_at(specs)
     path = (interpreters.find_interpreter(name) or name) if name else sys.executable
     monkeypatch.setattr(farexec._group, "default_python", lambda: path)
     return path
@@ -39,16 +74,16 @@ def python(request):
     return path
 
 
-@pytest.fixture(scope="session")
-def workers_version(request):
+@pytest.fixture
+def workers_version(worker_python):
     """The version of the interpreter that workers run in: major, minor, micro."""
-    name = request.config.getoption("--worker")
-    if not name:
-        return sys.version_info[:3]
-    path = interpreters.find_interpreter(name) or name
-    source = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
-    said = subprocess.run([path, "-c", source], capture_output=True, text=True, check=True).stdout
-    return tuple(map(int, said.split(".")))
+    return interpreters.version_of(worker_python)
+
+
+@pytest.fixture
+def killed(request):
+    """What is known of a worker that was killed: told, returncode."""
+    return places.killed(request.config.getoption("--spec"))
 
 
 @pytest.fixture
@@ -60,7 +95,7 @@ def group():
 
 @pytest.fixture
 def gateway(group):
-    """A gateway to an interpreter on this machine."""
+    """A gateway to an interpreter on this machine, or wherever `--spec` says."""
     return group.makegateway()
 
 

@@ -4,9 +4,11 @@
 the others; `all` makes each that is missing a failure; anything else is a list of paths, separated by colons.
 """
 
+import functools
 import os
 import pathlib
 import shutil
+import subprocess
 
 EXPECTED = ["2.7", "3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "pypy3"]
 CHOICE = os.environ.get("FAREXEC_INTERPRETERS", "found")
@@ -30,6 +32,13 @@ def interpreters() -> list[tuple[str, str | None]]:
         return [(path.strip("/").replace("/", "."), path) for path in CHOICE.split(":")]
     known = [(name, find_interpreter(name)) for name in EXPECTED]
     return known if CHOICE == "all" else [(name, path) for name, path in known if path is not None]
+
+
+@functools.cache
+def version_of(path: str) -> tuple[int, ...]:
+    """The version of an interpreter: major, minor, micro."""
+    source = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
+    return tuple(map(int, subprocess.run([path, "-c", source], capture_output=True, text=True, check=True).stdout.split(".")))
 
 
 def report() -> str:

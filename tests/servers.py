@@ -262,6 +262,8 @@ AccountingStorageType=accounting_storage/none
 SwitchType=switch/none
 MpiDefault=none
 SelectType=select/cons_tres
+# Else a job takes all the memory of its node, and the next one waits.
+SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=2
@@ -290,7 +292,7 @@ class Slurm:
 @contextlib.contextmanager
 def slurm(folder: pathlib.Path) -> Iterator[Slurm]:
     """Runs munged, slurmctld, and slurmd for each of two nodes."""
-    nodes = [f"NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={free_port()} CPUs=8" for name in ("n1", "n2")]
+    nodes = [f"NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={free_port()} CPUs=64" for name in ("n1", "n2")]
     config = folder / "slurm.conf"
     config.write_text(SLURM_CONFIG.format(host=socket.gethostname(), port=free_port(), folder=folder, nodes="\n".join(nodes)))
     (folder / "state").mkdir()

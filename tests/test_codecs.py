@@ -5,13 +5,12 @@ import datetime
 import decimal
 import fractions
 import pathlib
-import subprocess
-import sys
 import textwrap
 
 import pytest
 
 import farexec
+from far import new_folder
 
 
 @pytest.fixture
@@ -169,53 +168,32 @@ def test_what_is_no_codec_is_refused(group, types):
         hostile.receive(10)
 
 
-def test_in_every_interpreter(group, python):
-    gateway = group.makegateway(f"popen//python={python}//execmodel=main_thread_only")
-    types = farexec.Types()
-    types.add(decimal.Decimal)
-    gateway.setcodec(types)
-    channel = gateway.remote_exec("channel.send(channel.receive()['x'] + 1)")
-    channel.send({"x": decimal.Decimal("1.5")})
-    assert channel.receive(10) == decimal.Decimal("2.5")
-    channel.waitclose(10)
-    gateway.setcodec("pickle")
-    channel = gateway.remote_exec("channel.send(channel.receive()['x'] + 1)")
-    channel.send({"x": decimal.Decimal("1.5")})
-    assert channel.receive(10) == decimal.Decimal("2.5")
-
-
 def test_trees_and_output_go_on_beside_a_codec(group, types, tmp_path):
     lines = []
     group.set_output(lambda *line: lines.append(line))
-    group.makegateway("popen//id=relay").setcodec(types)
-    far = group.makegateway("popen//via=relay//id=far//stdout=forward")
+    group.makegateway("popen//id=between").setcodec(types)
+    far = group.makegateway("popen//via=between//id=far//stdout=forward")
+    folder = new_folder(far, tmp_path)
     far.setcodec("pickle")
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "file").write_text("content")
     rsync = farexec.RSync(tmp_path / "source", verbose=False)
-    rsync.add_target(far, tmp_path / "there")
+    rsync.add_target(far, folder / "there")
     rsync.send()
+    assert folder.ask("open(argument).read() == 'content'", "there/file")
     far.remote_exec("print('printed')").waitclose(10)
     group.terminate(timeout=5)
-    assert (tmp_path / "there" / "file").read_text() == "content"
     assert lines == [("far", "stdout", "printed")]
 
 
-def test_a_codec_that_the_far_end_lacks_types_for(group, tmp_path):
+def test_a_codec_that_the_far_end_lacks_types_for(gateway, types, tmp_path, monkeypatch):
     (tmp_path / "only_here.py").write_text("class Thing:\n    def __init__(self, *_): pass\n")
-    program = """
-import sys; sys.path.insert(0, sys.argv[1])
-import farexec, only_here
-types = farexec.Types()
-types.add(only_here.Thing)
-with farexec.Group(["popen"]) as group:
-    group[0].setcodec(types)
-    channel = group[0].remote_exec("channel.receive()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import only_here
+
+    types.add(only_here.Thing)
+    gateway.setcodec(types)
+    channel = gateway.remote_exec("channel.receive()")
     channel.send(only_here.Thing())
-    try:
+    with pytest.raises(farexec.RemoteError, match="there is no only_here:Thing here"):
         channel.receive(10)
-    except farexec.RemoteError as error:
-        print(error)
-"""
-    result = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60)
-    assert "there is no only_here:Thing here" in result.stdout, result.stderr

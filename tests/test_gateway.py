@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -10,7 +9,8 @@ import time
 import pytest
 
 import farexec
-from processes import is_running, wait_until_gone
+from far import kill
+from processes import wait_until_gone
 
 
 def test_group_is_a_container(group):
@@ -78,13 +78,21 @@ def test_a_spec_can_be_changed_before_it_is_used(group, tmp_path):
     assert gateway.remote_exec("import os; channel.send(os.getcwd())").receive() == str(tmp_path)
 
 
+@pytest.mark.local("the server chooses the interpreter", "socket")
 def test_missing_interpreter(group):
     with pytest.raises(farexec.InterpreterNotFound, match="no interpreter `no-such-python`") as caught:
         group.makegateway("popen//python=no-such-python")
     assert isinstance(caught.value, farexec.StartError) and isinstance(caught.value, FileNotFoundError)
 
 
+@pytest.mark.local("the server chooses the interpreter", "socket")
 def test_an_interpreter_that_is_none(group):
+    with pytest.raises(farexec.StartError, match="exited with status 3"):
+        group.makegateway("popen//python=sh -c 'exit 3'")
+
+
+@pytest.mark.local("standard error goes to who started the interpreter", "via", "socket")
+def test_what_an_interpreter_that_is_none_says(group):
     with pytest.raises(farexec.StartError, match=r"exited with status 3(.|\n)*too old"):
         group.makegateway("popen//python=sh -c 'echo too old >&2; exit 3'")
 
@@ -94,10 +102,15 @@ def test_the_interpreter_is_this_one(gateway, worker_python, workers_version):
     assert os.path.realpath(info.executable) == os.path.realpath(worker_python)
     assert info.version_info[:3] == workers_version
     assert (info.platform, info.pid) == ("linux2" if workers_version < (3,) else sys.platform, gateway.pid)
-    assert info.worker == ("native" if os.environ.get("FAREXEC_NATIVE") != "no" and worker_python == sys.executable else "pure")
-    gateway.remote_exec("import os; os.chdir('/')").waitclose()
+    assert info.worker in ("pure", "native")
+    there = gateway.remote_exec("import os; channel.send(os.getcwd()); os.chdir('/etc')").receive()
+    assert gateway._rinfo().cwd == there
+    assert gateway._rinfo(update=True).cwd == "/etc"
+
+
+@pytest.mark.local("it is elsewhere")
+def test_the_directory_is_ours(gateway):
     assert gateway._rinfo().cwd == os.getcwd()
-    assert gateway._rinfo(update=True).cwd == "/"
 
 
 def test_remote_status_while_computing(gateway):
@@ -164,6 +177,7 @@ def test_a_module_is_executed(gateway, tmp_path, monkeypatch):
     assert gateway.remote_exec(sent_module).receive() == "__channelexec__"
 
 
+@pytest.mark.local("its program has a worker of its own")
 def test_print_reaches_our_standard_output():
     """Workers' standard output and error were lost: print went to /dev/null."""
     program = """
@@ -177,6 +191,7 @@ with farexec.Group(["popen"]) as group:
     assert "to stderr\n" in result.stderr
 
 
+@pytest.mark.local("its program has a worker of its own")
 def test_output_can_be_silenced():
     program = """
 import farexec
@@ -216,6 +231,7 @@ def test_output_is_forwarded_in_whole_lines(group):
     assert len(lines) == 12
 
 
+@pytest.mark.local("elsewhere they may be lost on the way")
 def test_the_last_lines_of_a_worker_that_dies_are_forwarded(group):
     lines = []
     group.set_output(lambda *line: lines.append(line))
@@ -266,6 +282,7 @@ with farexec.Group(["popen//id=traced"]) as group:
 """
 
 
+@pytest.mark.local("its program has a worker of its own")
 @pytest.mark.parametrize("level", ["1", "2"])
 def test_messages_can_be_traced(tmp_path, level):
     environment = {**os.environ, "FAREXEC_DEBUG": level, "TMPDIR": str(tmp_path)}
@@ -299,6 +316,7 @@ def test_the_coordinators_paths_stay_with_the_coordinator(group, monkeypatch, tm
     assert repr(got) == subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
+@pytest.mark.local("the server starts the interpreter", "socket")
 def test_environment_is_there_before_the_interpreter_starts(group, monkeypatch):
     """Variables were set by a second execution, too late for whatever reads them at the start."""
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
@@ -307,10 +325,12 @@ def test_environment_is_there_before_the_interpreter_starts(group, monkeypatch):
     assert gateway.remote_exec(source).receive() == (1, 2)
 
 
+@pytest.mark.local("standard error goes to who started the worker", "via", "socket")
 def test_a_death_is_explained(gateway):
     """`os._exit(7)` in a worker gave nothing but "couldn't load message header"."""
     channel = gateway.remote_exec("import os; os.write(2, b'famous last words\\n'); os._exit(7)")
-    with pytest.raises(EOFError, match=rf"worker gw0 \(pid {gateway.pid}\) exited with status 7.*\n.*famous last words"):
+    told = rf"worker gw0 \(pid {gateway.pid}\) exited with status 7; its last words on standard error:\n(.*\n)?famous last words"
+    with pytest.raises(EOFError, match=told):
         channel.receive()
     assert gateway.returncode == 7
     assert "status 7" in gateway.end_reason
@@ -322,7 +342,7 @@ def test_a_death_is_explained(gateway):
     assert "not-receiving" in repr(gateway)
 
 
-def test_a_kill_is_told_once_to_everyone_within_a_second(group):
+def test_a_kill_is_told_once_to_everyone_within_a_second(group, killed):
     for _ in range(3):
         group.makegateway()
     channels = group.remote_exec("channel.receive()")
@@ -331,21 +351,22 @@ def test_a_kill_is_told_once_to_everyone_within_a_second(group):
     other = group[0].remote_exec("channel.receive()")
     other.setcallback(seen.append, endmarker="end")
     began = time.monotonic()
-    os.kill(group[0].pid, signal.SIGKILL)
+    kill(group[0])
     assert results.get(timeout=5) == (channels[0], "end")
-    with pytest.raises(EOFError, match="SIGKILL"):
+    with pytest.raises(EOFError, match=killed.told):
         other.waitclose(timeout=5)
     assert time.monotonic() - began < 1
     assert seen == ["end"]
-    assert "SIGKILL" in group[0].end_reason and group[0].returncode == -9
+    assert killed.told in group[0].end_reason and group[0].returncode == killed.returncode
     group.terminate(timeout=5)
     assert [results.get(timeout=5)[1] for _ in range(2)] == ["end", "end"]
     assert results.empty()
 
 
+@pytest.mark.local("the process is the server's to wait for", "socket")
 def test_pid_wait_and_returncode(gateway):
     """A gateway's process could not be asked for, nor waited for."""
-    assert is_running(gateway.pid)
+    assert gateway.pid == gateway.remote_exec("import os; channel.send(os.getpid())").receive()
     assert gateway.returncode is None
     with pytest.raises(farexec.TimeoutError):
         gateway.wait(timeout=0.05)
@@ -380,6 +401,7 @@ def test_descriptors_are_given_back_and_not_inherited(group, open_descriptors):
     assert not open_descriptors() - before
 
 
+@pytest.mark.local("processes have other numbers there", "command", "podman")
 def test_terminate_has_one_deadline_for_all():
     """Each gateway had its own time, one after the other; and what ignored the signals stayed."""
     group = farexec.Group(["popen"] * 4)

@@ -1,5 +1,6 @@
 """A worker in every interpreter, driven from here: the zero-install worker runs in all of them, and what arrives is what was sent."""
 
+import decimal
 import math
 
 import pytest
@@ -190,3 +191,18 @@ def test_a_tree_is_received(old_or_new, tmp_path):
     (source / "folder" / "large").write_bytes(changed)
     (source / "grüße").unlink()
     assert sync() == [("list", len(changed)), ("ack", len(changed))]
+
+
+def test_codecs(group, python):
+    gateway = group.makegateway(f"popen//python={python}//execmodel=main_thread_only")
+    types = farexec.Types()
+    types.add(decimal.Decimal)
+    gateway.setcodec(types)
+    channel = gateway.remote_exec("channel.send(channel.receive()['x'] + 1)")
+    channel.send({"x": decimal.Decimal("1.5")})
+    assert channel.receive(10) == decimal.Decimal("2.5")
+    channel.waitclose(10)
+    gateway.setcodec("pickle")
+    channel = gateway.remote_exec("channel.send(channel.receive()['x'] + 1)")
+    channel.send({"x": decimal.Decimal("1.5")})
+    assert channel.receive(10) == decimal.Decimal("2.5")

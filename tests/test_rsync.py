@@ -1,9 +1,6 @@
 """RSync: the tree that arrives, the callbacks and methods that programs rely on, and what is told when something fails."""
 
 import os
-import pathlib
-import signal
-import stat
 import subprocess
 import sys
 import threading
@@ -12,6 +9,7 @@ import pytest
 
 import farexec
 import servers
+from far import Folder, kill, look, new_folder
 from farexec import RSync, RSyncError
 
 
@@ -39,19 +37,9 @@ class Quiet(RSync):
         self.reported.append((gateway.id, modified_rel_path))
 
 
-def tree(folder):
-    found = {}
-    for place, folders, files in os.walk(folder):
-        for name in folders + files:
-            path = os.path.join(place, name)
-            mode = stat.S_IMODE(os.lstat(path).st_mode)
-            content = pathlib.Path(path).read_bytes() if name in files else sorted(os.listdir(path))
-            found[os.path.relpath(path, folder)] = (mode, content)
-    return found
-
-
 def test_methods_and_callbacks(group, source, tmp_path, capsys):
     gateways = [group.makegateway(), group.makegateway()]
+    folders = {gateway: new_folder(gateway, tmp_path) for gateway in gateways}
     calls = []
 
     def callback(what, size, channel):
@@ -60,14 +48,14 @@ def test_methods_and_callbacks(group, source, tmp_path, capsys):
 
     rsync = Quiet(source, callback)
     for gateway in gateways:
-        rsync.add_target(gateway, tmp_path / gateway.id, finishedcallback=lambda: calls.append("finished"))
+        rsync.add_target(gateway, folders[gateway] / "there", finishedcallback=lambda: calls.append("finished"))
     assert rsync.send() is None
     assert rsync.asked == [str(source / name) for name in ("one", "sub", "sub/two")]
     for gateway in gateways:
         assert [path for name, path in rsync.reported if name == gateway.id] == ["one", "sub/two"]
         mine = [call[1:] for call in calls if call[0] is gateway]
         assert mine == [("list", 3), ("ack", 1), ("ack", 2)]
-        assert tree(tmp_path / gateway.id) == tree(source)
+        assert folders[gateway].look("there") == look(source)
     assert calls.count("finished") == 2
     assert capsys.readouterr().out == ""
 
@@ -77,44 +65,48 @@ def test_methods_and_callbacks(group, source, tmp_path, capsys):
 
     # Nothing changed: a callback hears of nothing, and is still told that it is so.
     del calls[:]
-    rsync.add_target(gateways[0], str(tmp_path / gateways[0].id))
+    rsync.add_target(gateways[0], folders[gateways[0]] / "there")
     rsync.send()
     assert calls == [(gateways[0], "list", 0)]
 
 
 def test_it_says_what_it_sends(group, source, tmp_path, capsys):
     gateway = group.makegateway()
-    RSync(str(source)).add_target(gateway, tmp_path / "unused")  # nothing happens before send()
+    folder = new_folder(gateway, tmp_path)
+    RSync(str(source)).add_target(gateway, folder / "unused")  # nothing happens before send()
     rsync = RSync(str(source))
-    rsync.add_target(gateway, tmp_path / "there")
+    rsync.add_target(gateway, folder / "there")
     rsync.send()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" <= ")[1] for line in lines] == ["one", "sub/two"]
     assert all(line.startswith("<Gateway id='gw0' receive-live") for line in lines)
-    assert not (tmp_path / "unused").exists()
+    assert not folder.exists("unused")
 
     quiet = RSync(str(source), verbose=False)
-    quiet.add_target(gateway, tmp_path / "quiet")
+    quiet.add_target(gateway, folder / "quiet")
     quiet.send()
     assert capsys.readouterr().out == ""
 
 
 def test_a_relative_destination_is_in_the_workers_folder(group, source, tmp_path):
-    gateway = group.makegateway(f"popen//chdir={tmp_path}/work")
+    folder = new_folder(group.makegateway(), tmp_path)
+    gateway = group.makegateway(f"popen//chdir={folder / 'work'}")
     rsync = RSync(source, verbose=False)
     rsync.add_target(gateway, "here", delete=True)
     rsync.send()
-    assert tree(tmp_path / "work" / "here") == tree(source)
+    assert Folder(gateway, folder.path).look("work/here") == look(source)
 
 
 def test_a_worker_whose_main_thread_is_busy_is_served(group, source, tmp_path):
     gateway = group.makegateway("popen//execmodel=main_thread_only")
+    folder = new_folder(gateway, tmp_path)
     busy = gateway.remote_exec("channel.receive()")
     rsync = RSync(source, verbose=False)
-    rsync.add_target(gateway, tmp_path / "there")
+    rsync.add_target(gateway, folder / "there")
     rsync.send()
     busy.send(None)
-    assert tree(tmp_path / "there") == tree(source)
+    busy.waitclose(10)
+    assert folder.look("there") == look(source)
 
 
 @pytest.mark.parametrize("where", ["filter", "report", "callback", "finished"])
@@ -130,7 +122,7 @@ def test_what_a_callback_raises_ends_it(group, source, tmp_path, where):
 
     rsync = Failing(source, callback=fails if where == "callback" else None, verbose=False)
     gateway = group.makegateway()
-    rsync.add_target(gateway, tmp_path / "there", finishedcallback=fails if where == "finished" else None)
+    rsync.add_target(gateway, new_folder(gateway, tmp_path) / "there", finishedcallback=fails if where == "finished" else None)
     with pytest.raises(ZeroDivisionError, match=where):
         rsync.send()
     assert gateway.remote_exec("channel.send(1)").receive() == 1
@@ -139,25 +131,27 @@ def test_what_a_callback_raises_ends_it(group, source, tmp_path, where):
 def test_a_filter_set_on_the_object(group, source, tmp_path):
     rsync = RSync(source, verbose=False)
     rsync.filter = lambda path: not path.endswith("sub")
-    rsync.add_target(group.makegateway(), tmp_path / "there")
+    folder = new_folder(group.makegateway(), tmp_path)
+    rsync.add_target(folder.gateway, folder / "there")
     rsync.send()
-    assert os.listdir(tmp_path / "there") == ["one"]
+    assert folder.names("there") == [b"one"]
 
 
 def test_bad_sources(group, source, tmp_path):
     gateway = group.makegateway()
+    folder = new_folder(gateway, tmp_path)
     rsync = RSync(tmp_path / "missing")
-    rsync.add_target(gateway, tmp_path / "there")
+    rsync.add_target(gateway, folder / "there")
     with pytest.raises(FileNotFoundError) as caught:
         rsync.send()
     assert caught.value.filename == str(tmp_path / "missing")
 
     os.mkfifo(source / "pipe")
     rsync = RSync(source)
-    rsync.add_target(gateway, tmp_path / "there")
+    rsync.add_target(gateway, folder / "there")
     with pytest.raises(ValueError, match="pipe"):
         rsync.send()
-    assert not (tmp_path / "there").exists()
+    assert not folder.exists("there")
     with pytest.raises(TypeError):
         RSync(None)
 
@@ -172,12 +166,13 @@ def test_what_vanishes_is_told_and_the_rest_is_sent(group, source, tmp_path):
     def attempt(**options):
         (source / "one").write_text("1")
         finished = []
+        folder = new_folder(group.makegateway(), tmp_path)
         rsync = Vanishing(source, verbose=False)
-        rsync.add_target(group.makegateway(), tmp_path / "there", finishedcallback=lambda: finished.append(1))
+        rsync.add_target(folder.gateway, folder / "there", finishedcallback=lambda: finished.append(1))
         try:
             rsync.send(**options)
         finally:
-            assert (tmp_path / "there" / "sub" / "two").read_text() == "22"
+            assert folder.look("there")["sub/two"][1] == b"22"
             assert [(failure.gateway, failure.path) for failure in rsync.failures] == [(None, "one")]
             assert finished == [1]
 
@@ -186,19 +181,20 @@ def test_what_vanishes_is_told_and_the_rest_is_sent(group, source, tmp_path):
     attempt(raises=False)
 
 
-def test_a_lost_worker_is_told(group, source, tmp_path):
+def test_a_lost_worker_is_told(group, source, tmp_path, killed):
     gateways = [group.makegateway(), group.makegateway()]
+    folders = [new_folder(gateway, tmp_path) for gateway in gateways]
     rsync = RSync(source, verbose=False)
-    for gateway in gateways:
-        rsync.add_target(gateway, tmp_path / gateway.id)
-    os.kill(gateways[0].pid, signal.SIGKILL)
+    for folder in folders:
+        rsync.add_target(folder.gateway, folder / "there")
+    kill(gateways[0])
     gateways[0].join(10)
     with pytest.raises(RSyncError) as caught:
         rsync.send()
     (failure,) = caught.value.failures
     assert failure.gateway == "gw0"
-    assert "ended by signal 9 (SIGKILL)" in failure.reason
-    assert tree(tmp_path / "gw1") == tree(source)
+    assert killed.told in failure.reason
+    assert folders[1].look("there") == look(source)
 
 
 UNPRIVILEGED = """
@@ -244,6 +240,7 @@ for folder in (source, there):
 """
 
 
+@pytest.mark.local("its program has a worker of its own")
 def test_what_may_not_be_read_or_written(tmp_path):
     """What cannot be read is told and stays at the far end as it was, even when the target is mirrored."""
     tmp_path.chmod(0o777)
@@ -263,6 +260,7 @@ def test_what_may_not_be_read_or_written(tmp_path):
     ]
 
 
+@pytest.mark.local("its program has a worker of its own")
 def test_ctrl_c_gets_through_and_leaves_no_part(tmp_path):
     program = """
 import farexec, os, pathlib, signal, sys, threading
@@ -289,11 +287,12 @@ def test_names_that_are_no_text(group, tmp_path):
     os.mkdir(source)
     with open(source + b"/\xff\n", "w") as file:
         file.write("x")
+    folder = new_folder(group.makegateway(), tmp_path)
     rsync = Quiet(tmp_path / "source", verbose=False)
-    rsync.add_target(group.makegateway(), tmp_path / "there")
+    rsync.add_target(folder.gateway, folder / "there")
     rsync.send()
     assert rsync.reported == [("gw0", os.fsdecode(b"\xff\n"))]
-    assert os.listdir(os.fsencode(tmp_path / "there")) == [b"\xff\n"]
+    assert folder.names("there") == [b"\xff\n"]
 
 
 def test_the_error_is_public():

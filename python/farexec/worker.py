@@ -623,7 +623,7 @@ class Gateway(WorkerGateway):
         self._running = {}  # tasks by identity
 
         self._ended = False
-        self._cut_off = False  # whether it ended without a TERMINATE
+        self._cut_off = False  # whether the coordinator is gone
         self._grace = GRACE
         WorkerGateway.__init__(self, start)
 
@@ -1195,11 +1195,27 @@ class Gateway(WorkerGateway):
             self._standby_bell.ring()
 
     def _watch_end(self):
+        if self._cut_off:
+            self._exit_within(GRACE_CUT_OFF, LAST_GRACE_CUT_OFF)
+        try:
+            start_thread(self._watch_input)
+        except thread.error:  # the interpreter is being taken apart already
+            pass
+        self._exit_within(self._grace, LAST_GRACE)
+
+    def _watch_input(self):
+        """The coordinator may still be lost after it asked for the end, and with it whoever would kill what does not end."""
+        while self._read():
+            pass
+        self._cut_off = True
+        self._exit_within(GRACE_CUT_OFF, LAST_GRACE_CUT_OFF)
+
+    def _exit_within(self, grace, last_grace):
         """Interrupts what does not end by itself, and then exits, whatever still runs: threads and exit handlers of user code."""
-        sleep(GRACE_CUT_OFF if self._cut_off else self._grace)
+        sleep(grace)
         if self._main_busy:
             self._interrupt()
-        sleep(LAST_GRACE_CUT_OFF if self._cut_off else LAST_GRACE)
+        sleep(last_grace)
         self._kill_group()
         os._exit(1)
 

@@ -10,7 +10,6 @@ import time
 import pytest
 
 import farexec
-import servers
 from keeper import descendants
 from processes import wait_until_gone
 
@@ -20,66 +19,12 @@ TRANSPORTS = ["ssh", "socket", "installvia", "via", "via twice", "ssh via", "pod
 SHORT_FORMS = ["podman=", "docker=", "srun=", "uv="]
 
 
-@pytest.fixture
-def socket_server(tmp_path):
-    """The stand-alone socket server, and the specs' part that reaches it."""
-    secret = tmp_path / "secret"
-    secret.write_text("only we know\n")
-    script = os.path.join(os.path.dirname(farexec.__file__), "socketserver.py")
-    command = [sys.executable, script, "127.0.0.1:0", "--secret-file", str(secret)]
-    stderr = (tmp_path / "server-stderr").open("w")
-    with stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as server:
-        port = server.stdout.readline().strip().rpartition(":")[2]
-        yield f"socket=127.0.0.1:{port}//secret_file={secret}"
-        server.kill()
-
-
-def far_spec(name, request, group):
-    """A spec for a worker that is reached in this way."""
-    if name == "ssh":
-        return f"ssh=farexec-host//ssh_config={request.getfixturevalue('sshd').config}//python={sys.executable}"
-    if name == "socket":
-        return request.getfixturevalue("socket_server")
-    if name in ("podman", "bwrap"):
-        command = request.getfixturevalue(f"{name}_command")
-        return f"command={shlex.join(command)}//python={servers.SYSTEM_PYTHON}"
-    if name == "sudo":
-        return f"command={shlex.join(request.getfixturevalue('sudo_command'))}//python={servers.SYSTEM_PYTHON}"
-    if name == "srun":
-        return f"command={shlex.join(request.getfixturevalue('slurm').command())}//python={sys.executable}"
-    group.makegateway("popen//id=relay")
-    if name == "installvia":
-        return "socket//installvia=relay"
-    if name == "via":
-        return "popen//via=relay"
-    if name == "via twice":
-        group.makegateway("popen//via=relay//id=second")
-        return "popen//via=second"
-    assert name == "ssh via"
-    return f"ssh=farexec-host//ssh_config={request.getfixturevalue('sshd').config}//python={sys.executable}//via=relay"
-
-
-def short_form(name, request):
-    """A spec in which one key stands for a command, which is on the path."""
-    monkeypatch = request.getfixturevalue("monkeypatch")
-
-    def add_to_path(folder):
-        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-
-    if name == "srun=":
-        for variable, value in request.getfixturevalue("slurm").environment.items():
-            monkeypatch.setenv(variable, value)
-        return f"srun=--job-name=farexec//python={sys.executable}"
-    if name == "uv=":
-        add_to_path(request.getfixturevalue("uv"))
-        return "uv=six"
-    add_to_path(request.getfixturevalue("running_container"))
-    return f"{name}farexec-box//python={servers.SYSTEM_PYTHON}"
-
-
 @pytest.fixture(params=[*TRANSPORTS, *SHORT_FORMS])
-def spec(request, group):
-    return short_form(request.param, request) if request.param in SHORT_FORMS else far_spec(request.param, request, group)
+def spec(request, group, specs_to):
+    *ways, there = specs_to(request.param)
+    for way in ways:
+        group.makegateway(way)
+    return there
 
 
 @pytest.fixture
@@ -219,6 +164,41 @@ def test_what_kept_us_from_a_host_is_told_apart(group, sshd):
     assert kind is farexec.InterpreterNotFound and "no-such-python" in text
 
 
+def test_a_missing_interpreter_behind_a_relay(group):
+    """Behind a relay it was a lost worker."""
+    group.makegateway("popen//id=relay")
+    with pytest.raises(farexec.InterpreterNotFound, match="no-such-python"):
+        group.makegateway("popen//via=relay//python=no-such-python")
+
+
+def test_a_reason_names_the_worker_and_not_what_brought_it(group, sshd):
+    """Its process id was that of the `ssh` on this machine."""
+    gateway = group.makegateway(f"ssh=farexec-host//ssh_config={sshd.config}//python={sys.executable}")
+    pid = gateway.remote_exec("import os; channel.send(os.getpid())").receive(10)
+    with pytest.raises(EOFError, match=rf"worker gw0 \(pid {pid}\) exited with status 7"):
+        gateway.remote_exec("import os; os._exit(7)").receive(10)
+
+
+def test_workers_end_with_their_relay_though_they_were_asked_to_end(group):
+    """When a group was terminated with a timeout, what ignored the request went on for fifteen seconds behind a relay."""
+    group.makegateway("popen//id=relay")
+    gateway = group.makegateway("popen//via=relay")
+    channel = gateway.remote_exec(
+        """
+        import time
+        channel.send(1)
+        while True:
+            try:
+                time.sleep(1)
+            except KeyboardInterrupt:
+                pass
+        """
+    )
+    channel.receive(10)
+    group.terminate(timeout=0.2)
+    wait_until_gone(gateway.pid)
+
+
 def test_a_missing_interpreter_behind_a_command(group, bwrap_command):
     with pytest.raises(farexec.InterpreterNotFound, match="no-such-python"):
         group.makegateway(f"command={shlex.join(bwrap_command)}//python=no-such-python")
@@ -227,17 +207,17 @@ def test_a_missing_interpreter_behind_a_command(group, bwrap_command):
 
 
 @pytest.mark.parametrize("name", SHORT_FORMS)
-def test_short_forms_lead_where_they_say(group, request, name):
-    gateway = group.makegateway(short_form(name, request))
+def test_short_forms_lead_where_they_say(group, specs_to, name):
+    gateway = group.makegateway(*specs_to(name))
     source = "import os; channel.send([open('/proc/1/cmdline').read(), os.environ.get('SLURM_JOB_NAME')])"
     first_process, job = gateway.remote_exec(source).receive(10)
     assert (first_process == "sleep\0infinity\0") == (name in ("podman=", "docker="))
     assert job == ("farexec" if name == "srun=" else None)
 
 
-def test_nothing_goes_on_in_a_container_after_the_end(group, request):
+def test_nothing_goes_on_in_a_container_after_the_end(group, specs_to):
     with farexec.Group() as observers:
-        spec = short_form("podman=", request)
+        (spec,) = specs_to("podman=")
         channel = group.makegateway(spec).remote_exec("import os; channel.send(os.getpid())\nwhile True: pass")
         worker = channel.receive(10)
         source = "import os\nfor pid in channel: channel.send(os.path.exists('/proc/%d' % pid))"
@@ -257,8 +237,8 @@ def test_nothing_goes_on_in_a_container_after_the_end(group, request):
     ("spec", "text"),
     [("podman=no-such-box", "no-such-box"), ("docker=no-such-box", "no-such-box"), ("srun=-w no-such-node", "srun: error")],
 )
-def test_short_forms_that_lead_nowhere(group, request, spec, text):
-    short_form(spec.partition("=")[0] + "=", request)
+def test_short_forms_that_lead_nowhere(group, specs_to, spec, text):
+    specs_to(spec.partition("=")[0] + "=")
     with pytest.raises(farexec.StartError, match=text):
         group.makegateway(spec)
 

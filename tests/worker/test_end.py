@@ -93,6 +93,16 @@ def test_cut_off_ends_the_stubborn(start):
     assert worker.stderr == b"no\n"
 
 
+def test_cut_off_after_terminate_ends_the_stubborn(start):
+    """A worker that had been asked to end, and did not, went on for fifteen seconds after its connection was gone."""
+    worker = start(group=False)
+    number = worker.execute(STUBBORN)
+    worker.receive(number)
+    worker.terminate(grace=600)
+    worker.cut_off()
+    assert worker.wait() == 1
+
+
 def test_cut_off_ends_further_threads_that_are_stubborn(start):
     worker = start(group=False)
     first = worker.execute("channel.receive()")

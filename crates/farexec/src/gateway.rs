@@ -176,10 +176,7 @@ impl Gateway {
     /// The process id of the worker.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        match self.0.hello.get() {
-            Some(hello) if hello.pid != 0 => Some(hello.pid),
-            _ => self.0.link.supervisor().map(|supervisor| supervisor.pid()),
-        }
+        self.0.link.worker_pid()
     }
 
     /// How the worker's process exited, as Python's `subprocess` gives it (negative for a signal); `None` while it runs, and

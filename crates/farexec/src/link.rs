@@ -21,7 +21,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
@@ -86,6 +86,8 @@ pub(crate) struct Link {
     asked_to_end: AtomicBool,
     /// The input has ended; it is only a matter of learning why.
     input_ended: AtomicBool,
+    /// The worker's process as it said, or 0.
+    far_pid: AtomicU32,
     /// How a process exited that is not ours to wait for, as far as somebody told.
     far_exit: OnceLock<i32>,
     end: OnceLock<EndReason>,
@@ -185,6 +187,7 @@ impl Link {
             reads_message: AtomicBool::new(side == Side::Worker),
             asked_to_end: AtomicBool::new(false),
             input_ended: AtomicBool::new(false),
+            far_pid: AtomicU32::new(0),
             far_exit: OnceLock::new(),
             end: OnceLock::new(),
             generation: sys::generation(),
@@ -523,6 +526,7 @@ impl Link {
                     Ok(hello) => {
                         let hello: Hello = hello;
                         self.reads_message.store(hello.reads_message, Ordering::Relaxed);
+                        self.far_pid.store(hello.pid, Ordering::Relaxed);
                         self.answers.lock().set_hello(hello);
                         woken = true;
                         self.wake_waiters();
@@ -666,9 +670,17 @@ impl Link {
         self.outbox.send(frames, &self.reactor).map_err(|Broken| self.send_failure())
     }
 
+    /// As the worker knows itself; what brings one from elsewhere, `ssh` for instance, is another process.
+    pub(crate) fn worker_pid(&self) -> Option<u32> {
+        match self.far_pid.load(Ordering::Relaxed) {
+            0 => self.supervisor.as_ref().map(|supervisor| supervisor.pid()),
+            said => Some(said),
+        }
+    }
+
     /// The reason as far as it can be told before the reader has found out.
     fn broken(&self) -> EndReason {
-        let pid = self.supervisor.as_ref().map(|supervisor| supervisor.pid());
+        let pid = self.worker_pid();
         let why = "it takes nothing any more; why is being found out".to_owned();
         EndReason::new(&self.id, pid, Cause::ConnectionLost(why), Vec::new())
     }
@@ -764,6 +776,10 @@ impl Link {
 
 impl Source for Link {
     fn ready(self: Arc<Self>, reactor: &Arc<Reactor>) {
+        if self.end.get().is_some() {
+            self.watch_for_loss();
+            return;
+        }
         self.watch.set(Watched::StandingBy);
         let mut woken = true;
         if let Some(mut reading) = self.reading.try_lock() {

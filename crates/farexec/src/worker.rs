@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,8 @@ pub(crate) struct Duties {
     main: Interruptible,
     gateway: OnceLock<WeakGateway>,
     state: Mutex<State>,
+    /// Whether the coordinator is gone since it asked for the end.
+    is_left_alone: AtomicBool,
 }
 
 #[derive(Default)]
@@ -100,6 +103,7 @@ impl Worker {
             main: Interruptible::this_thread(),
             gateway: OnceLock::new(),
             state: Mutex::default(),
+            is_left_alone: AtomicBool::new(false),
         });
         let link = Link::serving(&id, Pipes { input, output }, Arc::clone(&duties))?;
         let gateway = Gateway::serving(Arc::clone(&link), execmodel);
@@ -200,10 +204,11 @@ impl Worker {
         self.link().end().is_none()
     }
 
-    /// Whether it was ended by the end of the connection, and not asked to.
+    /// Whether the coordinator is gone.
     #[must_use]
     pub fn was_cut_off(&self) -> bool {
-        self.link().end().is_some_and(|reason| !reason.is_orderly())
+        let is_left_alone = self.duties.is_left_alone.load(Ordering::SeqCst);
+        is_left_alone || self.link().end().is_some_and(|reason| !reason.is_orderly())
     }
 
     /// In the child of a fork: the connection is the parent's, and the child has none.
@@ -295,20 +300,31 @@ impl Duties {
         }
     }
 
-    /// The connection has ended: interrupts what does not end by itself, and then exits, whatever still runs.
+    /// The connection has ended: this process ends within a time.
     pub(crate) fn see_to_the_end(self: &Arc<Self>, link: &Arc<Link>, cause: &Cause, grace: Duration) {
         self.state.lock().patient.clear();
-        let cut_off = *cause != Cause::Asked;
-        let (grace, last) = if cut_off { (GRACE_CUT_OFF, LAST_GRACE_CUT_OFF) } else { (grace, LAST_GRACE) };
+        match cause {
+            Cause::Asked => self.exit_within(link, grace, LAST_GRACE, false),
+            _ => self.exit_within(link, GRACE_CUT_OFF, LAST_GRACE_CUT_OFF, self.settings.group),
+        }
+    }
+
+    /// The coordinator is gone after it has asked for the end.
+    pub(crate) fn is_left_alone(self: &Arc<Self>, link: &Arc<Link>) {
+        self.is_left_alone.store(true, Ordering::SeqCst);
+        self.exit_within(link, GRACE_CUT_OFF, LAST_GRACE_CUT_OFF, self.settings.group);
+    }
+
+    /// Interrupts what does not end by itself, and then exits, whatever still runs.
+    fn exit_within(self: &Arc<Self>, link: &Link, grace: Duration, last_grace: Duration, group: bool) {
         let duties = Arc::clone(self);
-        let group = self.settings.group && cut_off;
         let now = Instant::now();
         link.reactor().at(now + grace, move |_| {
             if duties.state.lock().main_is_busy {
                 duties.main.interrupt();
             }
         });
-        link.reactor().at(now + grace + last, move |_| {
+        link.reactor().at(now + grace + last_grace, move |_| {
             if group {
                 sys::kill_own_group();
             }

@@ -15,7 +15,7 @@ use crate::end::{Cause, ChannelEnd, EndReason};
 use crate::error::ExecError;
 use crate::limits::EXIT_AFTER_EOF;
 use crate::supervisor;
-use crate::sys;
+use crate::sys::{self, Interest, Transfer};
 use crate::wait::{Wait, WaitError};
 
 impl Link {
@@ -147,6 +147,19 @@ impl Link {
         }
     }
 
+    /// Of a worker that was asked to end: whether its coordinator is still there.
+    pub(super) fn watch_for_loss(self: &Arc<Self>) {
+        let (Some(duties), Some(key)) = (&self.duties, self.input_key.get()) else { return };
+        let mut ignored = [0; 4096];
+        match sys::read(self.input.as_fd(), &mut ignored) {
+            Ok(Transfer::Bytes(_) | Transfer::WouldBlock) => self.reactor.rearm(*key, Interest::Readable),
+            Ok(Transfer::Ended) | Err(_) => {
+                self.reactor.remove(*key);
+                duties.is_left_alone(self);
+            }
+        }
+    }
+
     /// Ends a gateway that is of no use any more, and its worker.
     pub(super) fn give_up(self: &Arc<Self>, cause: Cause) {
         self.finish(cause);
@@ -163,7 +176,7 @@ impl Link {
     /// The same; what a worker executes has so long to end if it was asked to.
     pub(super) fn finish_after(self: &Arc<Self>, cause: Cause, grace: Duration) {
         self.input_ended.store(true, Ordering::SeqCst);
-        let pid = self.supervisor.as_ref().map(|supervisor| supervisor.pid());
+        let pid = self.worker_pid();
         let stderr = self.supervisor.as_ref().map(|supervisor| supervisor.last_words()).unwrap_or_default();
         let reason = EndReason::new(&self.id, pid, cause, stderr);
         if self.end.set(reason.clone()).is_err() {
@@ -177,11 +190,15 @@ impl Link {
         } else {
             tracing::warn!(gateway = %self.id, "{reason}");
         }
-        if let Some(key) = self.input_key.get() {
-            self.reactor.remove(*key);
+        let is_asked_worker = self.duties.is_some() && reason.is_orderly();
+        match self.input_key.get() {
+            // Its coordinator may still be lost, and with it whoever would end what does not end by itself.
+            Some(key) if is_asked_worker => self.reactor.rearm(*key, Interest::Readable),
+            Some(key) => self.reactor.remove(*key),
+            None => {}
         }
         // What a worker was still sending when it was asked to end is on its way.
-        if self.duties.is_none() || !reason.is_orderly() {
+        if !is_asked_worker {
             self.outbox.end(&self.reactor);
             if self.supervisor.is_none() {
                 sys::hang_up(&self.input);

@@ -83,7 +83,7 @@ pub(crate) fn start(order: &Order<'_>, surroundings: &Surroundings<'_>) -> Resul
 /// Says more about a worker that did not answer, where the transport knows more.
 pub(crate) fn explain(spec: &Spec, error: StartError) -> StartError {
     match &spec.transport {
-        Transport::Popen => error,
+        Transport::Popen if spec.via.is_none() => error,
         Transport::Ssh(arguments) | Transport::VagrantSsh(arguments) => ssh::explain(arguments, spec, error),
         _ => process::explain(spec, error),
     }

@@ -129,7 +129,11 @@ fn failure(spec: &Spec, command: &Command, shown: &str, source: io::Error) -> St
 pub(super) fn explain(spec: &Spec, error: StartError) -> StartError {
     let StartError::NoAnswer { command, reason, chatter } = error else { return error };
     let python = super::python(spec).ok().and_then(|words| words.into_iter().next()).unwrap_or_default();
-    let said = [reason.stderr().join("\n"), chatter.clone()].concat();
+    let why = match reason.cause() {
+        Cause::ConnectionLost(why) => why.as_str(), // a relay's words among others
+        _ => "",
+    };
+    let said = [&reason.stderr().join("\n"), &*chatter, why].concat();
     let name = python.rsplit('/').next().unwrap_or_default();
     let is_missing = said.lines().any(|line| {
         let line = line.to_lowercase();
