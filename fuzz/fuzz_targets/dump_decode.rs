@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     for py2str_as_py3str in [false, true] {
-        let coercion = StringCoercion { py2str_as_py3str };
+        let coercion = StringCoercion { py2str_as_py3str, py3str_as_py2str: false };
         match dump::loads(data, coercion, &mut ValueBuilder) {
             Ok(value) => {
                 let written = dump::dumps(&value).unwrap();

@@ -7,7 +7,7 @@ use farexec_proto::{Encoding, Value};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|payload: &[u8]| {
-    let coercion = StringCoercion { py2str_as_py3str: false };
+    let coercion = StringCoercion { py2str_as_py3str: false, py3str_as_py2str: false };
     match Value::from_payload(Encoding::Message, payload, coercion) {
         Ok(value) => {
             let mut written = Vec::new();

@@ -7,7 +7,7 @@ use farexec_proto::encoding::{StringCoercion, dump, encode_item};
 use farexec_proto::{BigInt, ChannelId, Value, ValueBuilder};
 use libfuzzer_sys::fuzz_target;
 
-const COERCION: StringCoercion = StringCoercion { py2str_as_py3str: false };
+const COERCION: StringCoercion = StringCoercion { py2str_as_py3str: false, py3str_as_py2str: false };
 
 fuzz_target!(|item: Item| {
     let Item(value) = item;

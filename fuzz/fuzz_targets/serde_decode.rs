@@ -11,7 +11,7 @@ use farexec_proto::{ChannelId, Encoding, Value};
 use libfuzzer_sys::fuzz_target;
 use serde::{Deserialize, Serialize};
 
-const COERCION: StringCoercion = StringCoercion { py2str_as_py3str: true };
+const COERCION: StringCoercion = StringCoercion::DEFAULT;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {

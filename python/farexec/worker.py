@@ -671,7 +671,9 @@ class Gateway(WorkerGateway):
             self._close(stream, {"text": text("cannot read what to execute: %s" % sys.exc_info()[1])})
             return
         beside = request.get("beside")
-        if not beside:  # those are parts of farexec itself, which use no codecs
+        if beside:  # those are parts of farexec itself, to which items are what they are
+            stream.config = (True, False)
+        else:
             self._give_codec(channel, self.codec)
         task = (channel, request)
         if self._standby_bell is None:

@@ -38,11 +38,6 @@ loads b'\x02F\x00Q'
 loads b'\x02D\x00Q'
 loads b'\x02@\x00\x00\x00\tQ'
 loads None
-loads b'N' ['py3str_as_py2str']
-loads b'N' ['py2str_as_py3str', 'py3str_as_py2str']
-load b'N' ['py3str_as_py2str']
-load b'N' ['py2str_as_py3str', 'py3str_as_py2str']
-reconfigured text
 dumps -2147483649
 error of "raise EOFError('x')"
 frames of "raise EOFError('x')"

@@ -12,7 +12,7 @@ use farexec_proto::session::{Event, Session, Side};
 use farexec_proto::{ChannelId, Encoding, Value, ValueBuilder, serde as items};
 use serde::{Deserialize, Serialize};
 
-const COERCION: StringCoercion = StringCoercion { py2str_as_py3str: true };
+const COERCION: StringCoercion = StringCoercion::DEFAULT;
 
 /// Elements of the list of ints.
 const INTS: i64 = 1000;

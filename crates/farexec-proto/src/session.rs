@@ -80,8 +80,6 @@ pub enum Event<'a, 's, C> {
         channel: Option<&'s C>,
         /// The rule.
         coercion: StringCoercion,
-        /// Whether `str` of Python 3 becomes `str` of Python 2.
-        py3str_as_py2str: bool,
     },
     /// How to set up (worker only): [`crate::control::Start`].
     Start(Cow<'a, [u8]>),
@@ -180,8 +178,8 @@ impl<C> Session<C> {
                     if channel.is_none() && id != ChannelId::GATEWAY {
                         return Ok(Event::Nothing);
                     }
-                    let coercion = StringCoercion { py2str_as_py3str: py2 == 1 };
-                    Ok(Event::Reconfigured { channel, coercion, py3str_as_py2str: py3 == 1 })
+                    let coercion = StringCoercion { py2str_as_py3str: py2 == 1, py3str_as_py2str: py3 == 1 };
+                    Ok(Event::Reconfigured { channel, coercion })
                 }
                 _ => Err(ProtocolError::BadPayload(kind, payload.len())),
             },

@@ -13,7 +13,7 @@ use farexec_proto::limits::MAX_NESTING;
 use farexec_proto::{BigInt, ChannelId, Encoding, Value, ValueBuilder};
 use proptest::prelude::*;
 
-const COERCION: StringCoercion = StringCoercion { py2str_as_py3str: true };
+const COERCION: StringCoercion = StringCoercion::DEFAULT;
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use farexec_proto::encoding::{DecodeError, DecodeErrorKind, StringCoercion, dump, encode_item, message};
 use farexec_proto::{BigInt, Encoding, Value, ValueBuilder};
 
-const TO_BYTES: StringCoercion = StringCoercion { py2str_as_py3str: false };
-const TO_STR: StringCoercion = StringCoercion { py2str_as_py3str: true };
+const TO_BYTES: StringCoercion = StringCoercion { py2str_as_py3str: false, py3str_as_py2str: false };
+const TO_STR: StringCoercion = StringCoercion::DEFAULT;
 
 #[test]
 fn what_execnet_wrote_is_read_and_written_back() {

@@ -10,7 +10,7 @@ use farexec_proto::{BigInt, ChannelId, Encoding, Value};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-const COERCION: StringCoercion = StringCoercion { py2str_as_py3str: true };
+const COERCION: StringCoercion = StringCoercion::DEFAULT;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Shape {

@@ -15,6 +15,7 @@ use pyo3::types::{
 use pyo3::{Borrowed, PyTypeInfo, ffi};
 
 use crate::channel::{Home, PyChannel};
+use crate::cycle;
 use crate::decode::PausedCollector;
 
 /// A Python object that is to be sent on a channel of `home`, or stored if there is none.
@@ -32,7 +33,9 @@ impl<'a, 'py> PyItem<'a, 'py> {
 impl Encode for PyItem<'_, '_> {
     #[inline]
     fn encode<E: Emit>(&self, emit: &mut E) -> Result<(), EncodeError> {
-        Walk::new(self.object.py(), self.home).walk(|walk| walk.object(self.object.as_borrowed(), emit))
+        let walk = Walk::new(self.object.py(), self.home);
+        walk.walk(|walk| walk.object(self.object.as_borrowed(), emit))
+            .map_err(|error| cycle::explain(self.object, error))
     }
 }
 

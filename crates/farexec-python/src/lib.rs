@@ -5,6 +5,7 @@
 
 mod callback;
 mod channel;
+mod cycle;
 mod decode;
 mod encode;
 mod errors;

@@ -39,8 +39,8 @@ pub(crate) fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<B
 
 /// Returns the object that `dumps`, here or of execnet, has made bytes of.
 ///
-/// `py2str_as_py3str`: whether `str` of Python 2 becomes `str` (decoded as latin-1) and not `bytes`. `py3str_as_py2str` is for Python 2
-/// and has no effect. Raises LoadError if the bytes are something else.
+/// `py2str_as_py3str`: whether `str` of Python 2 becomes `str` (decoded as latin-1) and not `bytes`. `py3str_as_py2str`: whether `str`
+/// of Python 3 becomes `bytes`. Raises LoadError if the bytes are something else.
 #[pyfunction]
 #[pyo3(signature = (bytestring, py2str_as_py3str=false, py3str_as_py2str=false))]
 pub(crate) fn loads<'py>(
@@ -49,8 +49,7 @@ pub(crate) fn loads<'py>(
     py2str_as_py3str: bool,
     py3str_as_py2str: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let _ = py3str_as_py2str;
     let mut builder = PyBuilder::new(py, &NoChannels);
-    dump::loads(&bytestring, StringCoercion { py2str_as_py3str }, &mut builder)
+    dump::loads(&bytestring, StringCoercion { py2str_as_py3str, py3str_as_py2str }, &mut builder)
         .map_err(|error| errors::load_error(py, Raiser::Package, &error))
 }

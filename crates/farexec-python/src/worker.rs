@@ -87,7 +87,7 @@ impl PyWorker {
 
     /// Answers the coordinator with the payload of a HELLO.
     fn say_hello(&self, payload: &[u8]) -> PyResult<()> {
-        let coercion = StringCoercion { py2str_as_py3str: true };
+        let coercion = StringCoercion::default();
         let hello: Hello = from_payload(Encoding::Dump, payload, coercion)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         self.0.worker.say_hello(&hello).map_err(|error| PyValueError::new_err(error.to_string()))

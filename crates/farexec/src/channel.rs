@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farexec_proto::control::ErrorReport;
-use farexec_proto::encoding::{DecodeError, Encode, EncodeError, message};
+use farexec_proto::encoding::{
+    DecodeError, Encode, EncodeError, StringCoercion, dump, encode_item, message,
+};
 use farexec_proto::frame::{Kind, PayloadTooLong};
-use farexec_proto::{ChannelId, frame};
+use farexec_proto::{ChannelId, Encoding, frame};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -132,7 +134,7 @@ impl Channel {
             // Encoding may run code of the caller's that sends on its own.
             let mut frames = buffer.take();
             let result = frame::write_with(&mut frames, Kind::Item, self.id(), |out| {
-                self.0.gateway.link().encode(item, out).map_err(SendError::from)
+                self.encode(item, out).map_err(SendError::from)
             });
             let result =
                 result.and_then(|()| self.0.gateway.link().send(&frames).map_err(|e| self.send_error(e)));
@@ -164,7 +166,20 @@ impl Channel {
     /// reads them in another encoding.
     #[must_use]
     pub fn copies_when_sending(&self, bytes: usize) -> bool {
-        bytes < SENT_IN_PLACE || !self.0.gateway.link().reads_message()
+        bytes < SENT_IN_PLACE || self.is_dumped()
+    }
+
+    /// Whether items are sent in the dump format: what strings are meant, only that tells.
+    fn is_dumped(&self) -> bool {
+        !self.0.gateway.link().reads_message() || self.0.inbox.coercion().py3str_as_py2str
+    }
+
+    fn encode(&self, item: &impl Encode, out: &mut Vec<u8>) -> Result<Encoding, EncodeError> {
+        if self.is_dumped() {
+            dump::encode(item, out)?;
+            return Ok(Encoding::Dump);
+        }
+        encode_item(item, out)
     }
 
     /// Waits until the worker has taken enough of what was sent.
@@ -322,7 +337,7 @@ impl Channel {
     /// # Errors
     /// [`SendError`].
     pub fn reconfigure(&self, py2str_as_py3str: bool, py3str_as_py2str: bool) -> Result<(), SendError> {
-        self.0.inbox.set_coercion(farexec_proto::encoding::StringCoercion { py2str_as_py3str });
+        self.0.inbox.set_coercion(StringCoercion { py2str_as_py3str, py3str_as_py2str });
         let link = self.0.gateway.link();
         crate::gateway::send_reconfigure(link, self.id(), py2str_as_py3str, py3str_as_py2str)
             .map_err(|error| self.send_error(error))

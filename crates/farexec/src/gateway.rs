@@ -229,6 +229,10 @@ impl Gateway {
         let link = &self.0.link;
         link.check_not_inherited()?;
         let inbox = link.open_channel();
+        if request.beside {
+            // It is a part of farexec, to which strings are what they are.
+            inbox.set_coercion(StringCoercion::DEFAULT);
+        }
         let mut out = Vec::new();
         let written = frame::write_with(&mut out, Kind::Execute, inbox.id, |out| {
             link.encode(request, out).map_err(ExecError::from)
@@ -277,7 +281,7 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError`] if the gateway has ended.
     pub fn reconfigure(&self, py2str_as_py3str: bool, py3str_as_py2str: bool) -> Result<(), GatewayError> {
-        self.0.link.set_coercion(StringCoercion { py2str_as_py3str });
+        self.0.link.set_coercion(StringCoercion { py2str_as_py3str, py3str_as_py2str });
         let (link, id) = (&self.0.link, ChannelId::GATEWAY);
         Ok(send_reconfigure(link, id, py2str_as_py3str, py3str_as_py2str)?)
     }

@@ -22,10 +22,46 @@ use crate::transport::Bridge;
 /// One channel's side of a gateway: shared between the session, which fills it, and the handles, which empty it.
 pub(crate) struct Inbox {
     pub(crate) id: ChannelId,
-    py2str_as_py3str: AtomicBool,
+    coercion: SharedCoercion,
     /// How many of the gateway's channels feed callbacks and queues: shared with its link, which reads for those.
     consumers: Arc<AtomicUsize>,
     state: Mutex<State>,
+}
+
+/// A coercion that is changed while others look.
+#[derive(Debug)]
+pub(crate) struct SharedCoercion {
+    py2str_as_py3str: AtomicBool,
+    py3str_as_py2str: AtomicBool,
+}
+
+impl SharedCoercion {
+    pub(crate) fn get(&self) -> StringCoercion {
+        StringCoercion {
+            py2str_as_py3str: self.py2str_as_py3str.load(Ordering::Relaxed),
+            py3str_as_py2str: self.py3str_as_py2str.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn set(&self, coercion: StringCoercion) {
+        self.py2str_as_py3str.store(coercion.py2str_as_py3str, Ordering::Relaxed);
+        self.py3str_as_py2str.store(coercion.py3str_as_py2str, Ordering::Relaxed);
+    }
+}
+
+impl From<StringCoercion> for SharedCoercion {
+    fn from(StringCoercion { py2str_as_py3str, py3str_as_py2str }: StringCoercion) -> Self {
+        Self {
+            py2str_as_py3str: AtomicBool::new(py2str_as_py3str),
+            py3str_as_py2str: AtomicBool::new(py3str_as_py2str),
+        }
+    }
+}
+
+impl Default for SharedCoercion {
+    fn default() -> Self {
+        StringCoercion::DEFAULT.into()
+    }
 }
 
 pub(crate) struct State {
@@ -81,8 +117,7 @@ impl Inbox {
             parked: Vec::new(),
             wakers: Wakers::default(),
         };
-        let py2str_as_py3str = AtomicBool::new(coercion.py2str_as_py3str);
-        Self { id, py2str_as_py3str, consumers, state: Mutex::new(state) }
+        Self { id, coercion: SharedCoercion::from(coercion), consumers, state: Mutex::new(state) }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -90,11 +125,11 @@ impl Inbox {
     }
 
     pub(crate) fn set_coercion(&self, coercion: StringCoercion) {
-        self.py2str_as_py3str.store(coercion.py2str_as_py3str, Ordering::Relaxed);
+        self.coercion.set(coercion);
     }
 
-    fn coercion(&self) -> StringCoercion {
-        StringCoercion { py2str_as_py3str: self.py2str_as_py3str.load(Ordering::Relaxed) }
+    pub(crate) fn coercion(&self) -> StringCoercion {
+        self.coercion.get()
     }
 
     /// An item arrived. Returns whether a thread that waited for it was woken.

@@ -36,7 +36,7 @@ use farexec_proto::{ChannelId, Encoding};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::end::{Cause, ChannelEnd, EndReason, RemoteError};
-use crate::inbox::{Inbox, Wakers};
+use crate::inbox::{Inbox, SharedCoercion, Wakers};
 use crate::limits::{BREATH, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN};
 use crate::outbox::{Broken, Outbox};
 use crate::pace::Pace;
@@ -80,7 +80,7 @@ pub(crate) struct Link {
     has_sent: AtomicBool,
     /// Channels whose items go to callbacks and receive queues: nobody's wait feeds them.
     consumers: Arc<AtomicUsize>,
-    py2str_as_py3str: AtomicBool,
+    coercion: SharedCoercion,
     /// Whether the worker reads the message encoding: Python 2 does not.
     reads_message: AtomicBool,
     asked_to_end: AtomicBool,
@@ -182,7 +182,7 @@ impl Link {
             last_reads: AtomicU64::new(0),
             has_sent: AtomicBool::new(false),
             consumers: Arc::default(),
-            py2str_as_py3str: AtomicBool::new(true),
+            coercion: SharedCoercion::default(),
             // A coordinator learns it from the worker; a worker is told by the code that it executes.
             reads_message: AtomicBool::new(side == Side::Worker),
             asked_to_end: AtomicBool::new(false),
@@ -255,11 +255,11 @@ impl Link {
     }
 
     pub(crate) fn coercion(&self) -> StringCoercion {
-        StringCoercion { py2str_as_py3str: self.py2str_as_py3str.load(Ordering::Relaxed) }
+        self.coercion.get()
     }
 
     pub(crate) fn set_coercion(&self, coercion: StringCoercion) {
-        self.py2str_as_py3str.store(coercion.py2str_as_py3str, Ordering::Relaxed);
+        self.coercion.set(coercion);
     }
 
     /// A new channel of this side's.
@@ -520,8 +520,8 @@ impl Link {
                     woken |= channel.close(end);
                     self.keep_unclaimed(&channel);
                 }
-                Event::Reconfigured { channel: Some(inbox), coercion, .. } => inbox.set_coercion(coercion),
-                Event::Reconfigured { channel: None, coercion, .. } => self.set_coercion(coercion),
+                Event::Reconfigured { channel: Some(inbox), coercion } => inbox.set_coercion(coercion),
+                Event::Reconfigured { channel: None, coercion } => self.set_coercion(coercion),
                 Event::Hello(payload) => match decode_control(Encoding::Dump, &payload) {
                     Ok(hello) => {
                         let hello: Hello = hello;
@@ -882,5 +882,5 @@ fn decode_control<T: serde::de::DeserializeOwned>(
     encoding: Encoding,
     bytes: &[u8],
 ) -> Result<T, farexec_proto::encoding::DecodeError> {
-    farexec_proto::serde::from_payload(encoding, bytes, StringCoercion { py2str_as_py3str: true })
+    farexec_proto::serde::from_payload(encoding, bytes, StringCoercion::default())
 }

@@ -95,7 +95,7 @@ fn shown(frame: &Frame<'_>) -> Option<String> {
     if !has_object || frame.payload.is_empty() || frame.payload.len() > TRACED_PAYLOAD {
         return None;
     }
-    let coercion = StringCoercion { py2str_as_py3str: true };
+    let coercion = StringCoercion::default();
     let value = Value::from_payload(frame.encoding, &frame.payload, coercion).ok()?;
     let mut text = value.to_string().replace('\n', "\\n");
     if let Some((end, _)) = text.char_indices().nth(TRACED_TEXT) {

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use farexec_proto::control::{ErrorReport, Hello, Status};
-use farexec_proto::encoding::{Encode, EncodeError, dump};
+use farexec_proto::encoding::{Encode, EncodeError, StringCoercion, dump};
 use farexec_proto::frame::{self, Kind};
 use farexec_proto::handshake::MARKER;
 use farexec_proto::serde::AsItem;
@@ -240,10 +240,13 @@ impl Duties {
         bytes: Vec<u8>,
     ) -> bool {
         let Some(gateway) = self.gateway.get().and_then(WeakGateway::upgrade) else { return false };
-        let channel = Channel::new(inbox, gateway);
-        let request = Payload::new(encoding, bytes, link.coercion());
+        let request = Payload::new(encoding, bytes, StringCoercion::DEFAULT);
         // What cannot be read is told by who executes it.
         let beside = request.decode::<Request>().unwrap_or_default().beside;
+        if beside {
+            inbox.set_coercion(StringCoercion::DEFAULT);
+        }
+        let channel = Channel::new(inbox, gateway);
         let execution = Execution { channel, request, beside };
         let mut state = self.state.lock();
         if !beside && !state.main_is_busy {

@@ -113,9 +113,23 @@ impl BuildError {
     }
 }
 
-/// What becomes of a Python 2 `str` (opcode `M` of the dump format), which may have been text or bytes.
+/// What becomes of strings that the dump format tells apart, and the other major version of Python does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StringCoercion {
-    /// Whether it becomes a str, decoded as latin-1; otherwise it becomes bytes.
+    /// Whether a `str` of Python 2 (opcode `M`), which may have been text or bytes, becomes a str, decoded as latin-1; otherwise it becomes
+    /// bytes.
     pub py2str_as_py3str: bool,
+    /// Whether a `str` of Python 3 (opcode `N`) becomes what Python 2 calls `str`: bytes, in UTF-8.
+    pub py3str_as_py2str: bool,
+}
+
+impl StringCoercion {
+    /// Text is a str wherever it may be text.
+    pub const DEFAULT: Self = Self { py2str_as_py3str: true, py3str_as_py2str: false };
+}
+
+impl Default for StringCoercion {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }

@@ -22,7 +22,7 @@ pub enum Encoding {
 /// use farexec_proto::encoding::{StringCoercion, decode};
 /// use farexec_proto::{Encoding, Value, ValueBuilder};
 ///
-/// let coercion = StringCoercion { py2str_as_py3str: true };
+/// let coercion = StringCoercion::default();
 /// let value = decode(Encoding::Message, b"\x80\x04]\x94(K\x01\x8c\x01ae.", coercion, &mut ValueBuilder)?;
 /// assert_eq!(value, Value::List(vec![Value::Int(1), Value::from("a")]));
 /// # Ok::<(), farexec_proto::encoding::DecodeError>(())

@@ -85,4 +85,4 @@ impl Value {
 }
 
 /// Nothing that is written here is a string of Python 2.
-const NO_PYTHON_2: StringCoercion = StringCoercion { py2str_as_py3str: false };
+const NO_PYTHON_2: StringCoercion = StringCoercion { py2str_as_py3str: false, py3str_as_py2str: false };

@@ -38,7 +38,7 @@
 //! let job = Job { command: vec!["make".into()], env: BTreeMap::new(), timeout: Some(1.5) };
 //! let mut payload = Vec::new();
 //! let encoding = farexec_proto::serde::encode(&job, &mut payload)?;
-//! let coercion = StringCoercion { py2str_as_py3str: true };
+//! let coercion = StringCoercion::default();
 //! assert_eq!(farexec_proto::serde::from_payload::<Job>(encoding, &payload, coercion)?, job);
 //!
 //! let error = farexec_proto::Value::from([("command", vec!["make"]), ("env", vec![])]).decode::<Job>();

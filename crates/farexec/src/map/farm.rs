@@ -239,7 +239,7 @@ mod tests {
     }
 
     fn answer_of(task: &Task) -> Payload {
-        let coercion = StringCoercion { py2str_as_py3str: true };
+        let coercion = StringCoercion::default();
         Payload::new(task.encoding, task.bytes.clone(), coercion)
     }
 

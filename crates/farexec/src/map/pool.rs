@@ -277,7 +277,7 @@ fn write_item(frames: &mut Vec<u8>, id: farexec_proto::ChannelId, task: &Task, r
         frame::write(frames, Kind::Item, task.encoding, id, &task.bytes);
         return;
     }
-    let coercion = StringCoercion { py2str_as_py3str: true };
+    let coercion = StringCoercion::default();
     let mut dumped = Vec::new();
     // What was encoded here is an item in either encoding.
     if let Ok(value) = Value::from_payload(task.encoding, &task.bytes, coercion)

@@ -32,7 +32,7 @@ pub fn decode<'p, B: Build<'p>>(
 /// use farexec_proto::encoding::{StringCoercion, dump};
 /// use farexec_proto::{Value, ValueBuilder};
 ///
-/// let coercion = StringCoercion { py2str_as_py3str: false };
+/// let coercion = StringCoercion { py2str_as_py3str: false, py3str_as_py2str: false };
 /// assert_eq!(dump::loads(b"\x02N\0\0\0\x02hiQ", coercion, &mut ValueBuilder)?, Value::from("hi"));
 /// # Ok::<(), farexec_proto::encoding::DecodeError>(())
 /// ```
@@ -85,6 +85,7 @@ impl<'b, 'p, B: Build<'p>> Reader<'b, 'p, B> {
                     self.scalar(|builder| builder.int(value.into()))?;
                 }
                 opcode::SET_ITEM => self.set_item()?,
+                opcode::STR if self.coercion.py3str_as_py2str => self.str_as_bytes()?,
                 opcode::STR | opcode::PY2_UNICODE => {
                     let text = self.text()?;
                     self.scalar(|builder| builder.str(text))?;
@@ -159,7 +160,12 @@ impl<'b, 'p, B: Build<'p>> Reader<'b, 'p, B> {
     /// The key of a dict's next entry, if it is a str that follows.
     #[inline]
     fn key(&mut self) -> Result<(), DecodeError> {
-        if !matches!(self.input.rest().first(), Some(&opcode::STR | &opcode::PY2_UNICODE)) {
+        let is_text = match self.input.rest().first() {
+            Some(&opcode::STR) => !self.coercion.py3str_as_py2str,
+            Some(&opcode::PY2_UNICODE) => true,
+            _ => false,
+        };
+        if !is_text {
             return Ok(());
         }
         self.input.opcode()?;
@@ -170,6 +176,12 @@ impl<'b, 'p, B: Build<'p>> Reader<'b, 'p, B> {
     #[inline]
     fn float(&mut self) -> Result<f64, DecodeError> {
         self.input.array("a float of eight bytes").map(f64::from_be_bytes)
+    }
+
+    #[cold]
+    fn str_as_bytes(&mut self) -> Result<(), DecodeError> {
+        let text = self.text()?;
+        self.scalar(|builder| builder.bytes(text.as_bytes()))
     }
 
     fn py2_str(&mut self) -> Result<(), DecodeError> {
