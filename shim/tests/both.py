@@ -366,6 +366,27 @@ def more_of_channels(gateway):
     files(gateway)
 
 
+def names(gateway):
+    """What users import from execnet's modules."""
+    base, multi = execnet.gateway_base, execnet.multi
+    channel = gateway.newchannel()
+    show(
+        "names of files",
+        lambda: (isinstance(channel.makefile(), base.ChannelFileWrite), isinstance(channel.makefile("r"), base.ChannelFileRead)),
+    )
+    show("names of a gateway", lambda: (isinstance(gateway, base.BaseGateway), isinstance(gateway.execmodel, base.ExecModel)))
+    show("names of what it tells", lambda: isinstance(gateway._rinfo(), execnet.gateway.RInfo))
+    show("names of its status", lambda: type(gateway.remote_status()).__name__ == execnet.gateway.RemoteStatus.__name__)
+    got = []
+    called = gateway.remote_exec("channel.send(1)")
+    called.setcallback(got.append, endmarker=base.NO_ENDMARKER_WANTED)
+    called.waitclose(5)
+    show("no endmarker for a callback", lambda: got)
+    asked = execnet.MultiChannel([gateway.remote_exec("channel.send(1)")])
+    received = asked.make_receive_queue(endmarker=multi.NO_ENDMARKER_WANTED)
+    show("no endmarker for a queue", lambda: (received.get(timeout=5)[1], asked.waitclose(), received.empty()))
+
+
 def text_of(function):
     try:
         return function()
@@ -753,6 +774,7 @@ def main():
     gateway = execnet.makegateway("popen")
     channels(gateway)
     more_of_channels(gateway)
+    names(gateway)
     show("default group", lambda: (gateway in execnet.default_group, execnet.default_group.__class__ is execnet.Group))
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "made")
