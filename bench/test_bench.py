@@ -17,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from farexec_bench import runner
+from farexec_bench import instructions, runner
 from farexec_bench.casework import cases
 from farexec_bench.contenders import EXECNET, FAREXEC, PIPE
 from farexec_bench.goals import MEBIBYTES_PER_SECOND, costing, faster, judge, quartiles, within
@@ -176,3 +176,25 @@ def alive(mark: str) -> list[str]:
             except OSError:
                 pass
     return found
+
+
+def test_what_costs_more_instructions_than_the_baseline_is_found() -> None:
+    """Beyond the tolerance, and with the tools of the baseline only."""
+    one = instructions.Workload("rust-one", "a thing", 1, tolerance=10)
+    baseline = {"with": {"rust": "1.0", "machine": "x"}, "counted": {"rust-one": 100.0}}
+    tools = {"rust": "1.0", "machine": "x"}
+
+    def worse(counted: float, tolerance: float | None = None, **other: str) -> list[str]:
+        return instructions.report([one], {"rust-one": counted}, baseline, {**tools, **other}, tolerance)
+
+    assert worse(109.0) == []
+    assert worse(111.0) == ["rust-one"]
+    assert worse(109.0, tolerance=5) == ["rust-one"]
+    assert worse(111.0, rust="2.0") == []
+    assert worse(111.0, machine="y") == []
+    assert worse(90.0) == []
+
+
+def test_every_workload_has_a_baseline() -> None:
+    baseline = json.loads(instructions.BASELINE.read_text())
+    assert list(baseline["counted"]) == [one.name for one in instructions.WORKLOADS]

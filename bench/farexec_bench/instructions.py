@@ -3,7 +3,10 @@
 Each workload runs twice under valgrind's callgrind, once so many times and once twice as many; the difference, divided, is what one
 costs, and everything that happens once cancels out. Only the process that does the work is counted: of a gateway, the coordinator.
 
-Exit status: 0, nothing is worse than the baseline by more than its tolerance; 1, something is, or failed; 2, wrong arguments.
+A count of another compiler, interpreter or kind of machine than the baseline's is shown beside it, and cannot fail.
+
+Exit status: 0, nothing is worse than the baseline by more than its tolerance; 1, something is, or failed; 2, wrong arguments. Without
+valgrind nothing is counted, which is a failure only where FAREXEC_SERVERS=all says that everything is installed.
 """
 
 from __future__ import annotations
@@ -81,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if shutil.which("valgrind") is None:
         print("valgrind is not installed: nothing is counted", file=sys.stderr)
-        return 1 if given.required else 0
+        return 1 if os.environ.get("FAREXEC_SERVERS") == "all" else 0
     baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {"counted": {}, "with": {}}
     tools = versions()
     try:
@@ -110,7 +113,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", metavar="PATTERN", default="*", help="only these workloads: names with * and ?, separated by commas")
     parser.add_argument("--update", action="store_true", help="write what was counted to the baseline")
     parser.add_argument("--tolerance", type=float, metavar="PERCENT", help="how much worse is too much (default: what each workload says)")
-    parser.add_argument("--required", action="store_true", help="fail if valgrind is not installed")
     return parser
 
 

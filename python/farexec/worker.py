@@ -1733,8 +1733,7 @@ class NeedsDumpFormat(Exception):
 
 
 def has_surrogates(encoded):
-    """Whether there may be lone surrogates in UTF-8: ED, a byte from A0 on, and a byte from 80 to BF. In what else is encoded there may be the
-    same bytes, but seldom."""
+    """Whether there may be lone surrogates in UTF-8: ED, a byte from A0 on, one from 80 to BF. What else is encoded seldom has the same."""
     if b"\xed" not in encoded:
         return False
     return any(part[:1] >= b"\xa0" and b"\x80" <= part[1:2] <= b"\xbf" for part in encoded.split(b"\xed")[1:])

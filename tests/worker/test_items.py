@@ -115,6 +115,7 @@ def test_everything_else_is_refused(worker):
         ("[1j, {3: object()}]", ["object", "data[1][3]"]),
         ("['ok', u'\\ud800']", ["UTF-8", "data[1]"]),
         ("u'\\udfff'", ["UTF-8", "data"]),
+        ("[0xa0ed, 0xb0a0ed, {'x': 'ok'}, (u'\\ud800',)]", ["UTF-8", "data[3][0]"]),
         ("(lambda a: a.append(a) or {'k': a})([])", ["contains itself", "data['k'][0]"]),
         ("(lambda f: f(f, 100000))(lambda f, n: __import__('functools').reduce(lambda a, b: [a], range(n)))", ["containers nested more than"]),
     ],

@@ -91,6 +91,8 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
         // They wait more than they compute.
         ("worker tests", Box::new(|| pytest(&["-n", "6", "--dist", "worksteal", "tests/worker"]))),
         ("bench", Box::new(|| python(&["bench/run.py", "--quick"]))),
+        // Those in which nothing but the Rust code has a part: they are the same each time.
+        ("instructions", Box::new(|| python(&["bench/instructions.py", "--only", "rust-*"]))),
     ];
     if fuzz > 0 {
         steps.push(("fuzz", Box::new(move || fuzz_all(fuzz))));

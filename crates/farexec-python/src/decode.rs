@@ -1,5 +1,6 @@
 //! Python objects made of what arrived.
 
+use std::cell::Cell;
 use std::vec::Drain;
 
 use farexec::proto::encoding::{Build, BuildError, Text};
@@ -43,6 +44,14 @@ pub(crate) struct PyBuilder<'a, 'p, 'py, R> {
     /// Keys that were made before any is remembered.
     first_keys: usize,
     _collector: PausedCollector<'py>,
+}
+
+/// A stack with room for more objects than this is given back to the system.
+const KEPT_STACK: usize = 1 << 19;
+
+thread_local! {
+    /// The room for objects that are not yet in a container, kept: fresh memory from the system costs more than what is written to it.
+    static STACK: Cell<Vec<Py<PyAny>>> = const { Cell::new(Vec::new()) };
 }
 
 /// Keys that are remembered at once, a power of two.
@@ -223,6 +232,19 @@ impl<'p, 'py, R: Resolver> Build<'p> for PyBuilder<'_, 'p, 'py, R> {
 
     fn frozen_set(&mut self, items: Drain<'_, Object<'py>>) -> Made<'py> {
         Ok(PyFrozenSet::new(self.py, items).map_err(BuildError::new)?.into_any())
+    }
+
+    // Empty vectors of the same layout: these conversions keep the allocation.
+    #[inline]
+    fn take_stack(&mut self) -> Vec<Object<'py>> {
+        STACK.take().into_iter().map(|object| object.into_bound(self.py)).collect()
+    }
+
+    #[inline]
+    fn keep_stack(&mut self, stack: Vec<Object<'py>>) {
+        if stack.capacity() <= KEPT_STACK {
+            STACK.set(stack.into_iter().map(Bound::unbind).collect());
+        }
     }
 
     fn append(&mut self, list: &mut Object<'py>, item: Object<'py>) -> Result<(), BuildError> {

@@ -53,6 +53,17 @@ pub trait Build<'p> {
     /// A frozenset.
     fn frozen_set(&mut self, items: Drain<'_, Self::Object>) -> Result<Self::Object, BuildError>;
 
+    /// Room for the objects that are in no container yet, if the builder has some left over from an item before.
+    #[inline]
+    fn take_stack(&mut self) -> Vec<Self::Object> {
+        Vec::new()
+    }
+    /// Gets that room back, with nothing in it.
+    #[inline]
+    fn keep_stack(&mut self, stack: Vec<Self::Object>) {
+        drop(stack);
+    }
+
     /// Appends to a list that [`list`](Self::list) made.
     fn append(&mut self, list: &mut Self::Object, item: Self::Object) -> Result<(), BuildError>;
     /// Adds an entry to a dict that [`dict`](Self::dict) made.

@@ -38,7 +38,8 @@ impl<'b, 'p, B: Build<'p>> Stack<'b, 'p, B> {
     /// A stack for a payload of that length.
     pub(super) fn new(builder: &'b mut B, payload: usize) -> Self {
         // Every object takes a byte of the payload at least.
-        let objects = Vec::with_capacity(payload.min(ELEMENT_PREALLOCATION));
+        let mut objects = builder.take_stack();
+        objects.reserve(payload.min(ELEMENT_PREALLOCATION));
         Self { builder, objects, containers: Vec::new() }
     }
 
@@ -139,7 +140,10 @@ impl<'b, 'p, B: Build<'p>> Stack<'b, 'p, B> {
     /// The one object that is left.
     pub(super) fn finish(&mut self) -> Result<B::Object, DecodeErrorKind> {
         match (self.objects.pop(), self.objects.is_empty()) {
-            (Some(object), true) => Ok(object),
+            (Some(object), true) => {
+                self.builder.keep_stack(std::mem::take(&mut self.objects));
+                Ok(object)
+            }
             (None, _) => Err(DecodeErrorKind::Malformed("the data ends without an object")),
             (Some(_), false) => Err(DecodeErrorKind::Malformed("the data ends with more than one object")),
         }
