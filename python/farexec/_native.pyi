@@ -3,13 +3,27 @@ from typing import Any, ClassVar, final
 
 from . import _errors, _gateway, _green
 
-__all__ = ["NO_ENDMARKER", "Calls", "Channel", "Gateway", "Group", "ReceiveQueue", "__version__", "dumps", "loads", "parse_spec", "rsync"]
+__all__ = [
+    "NO_ENDMARKER",
+    "Calls",
+    "Channel",
+    "Gateway",
+    "Group",
+    "ReceiveQueue",
+    "__version__",
+    "dumps",
+    "know_interpreter",
+    "loads",
+    "parse_spec",
+    "rsync",
+]
 
 __version__: str
 NO_ENDMARKER: Any
 
 def dumps(obj: object) -> bytes: ...
 def loads(bytestring: bytes | bytearray, py2str_as_py3str: bool = False, py3str_as_py2str: bool = False) -> Any: ...
+def know_interpreter(executable: str, magic: bytes, implementation: str, code: bytes) -> None: ...
 def parse_spec(text: str) -> list[tuple[str, str | None]]: ...
 def rsync(
     source: str,

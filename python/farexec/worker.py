@@ -17,7 +17,7 @@ import time  # a clock, and sleep: built in
 from itertools import count  # channel numbers: built in
 from _collections import deque  # queues; `collections` would take a millisecond, this is built in
 from _weakref import ref  # finds the live handle of a channel; `weakref` takes a while, this is built in
-from struct import Struct, error as StructError, pack, unpack_from  # frame headers and the dump format
+from _struct import Struct, error as StructError, pack, unpack_from  # frame headers and the dump format
 
 try:
     import _thread as thread  # locks and threads; `threading` takes two milliseconds, and only user code needs it
@@ -546,6 +546,7 @@ class Gateway(object):
             "pid": os.getpid(),
             "reads_message": READS_MESSAGE,
             "error": text(problem) if problem else None,
+            "compiled": globals().pop("compiled", None),  # stage 1 may have left it, for the next worker to start quicker
         }
         self._post(MARKER + control_frame(HELLO, 0, hello))
 

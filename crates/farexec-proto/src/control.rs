@@ -58,6 +58,20 @@ pub struct Hello {
     pub reads_message: bool,
     /// Why what START asked for could not be done.
     pub error: Option<String>,
+    /// The worker's code, if stage 1 asked for it.
+    pub compiled: Option<Compiled>,
+}
+
+/// The code of the zero-install worker, for interpreters of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Compiled {
+    /// `MAGIC_NUMBER` of the interpreter's import system.
+    pub magic: Vec<u8>,
+    /// `sys.implementation.name`
+    pub implementation: String,
+    /// What its `marshal` made of the code object.
+    pub code: Vec<u8>,
 }
 
 /// What an execution or a closed channel went wrong with: the payload of CLOSE_ERROR.

@@ -13,6 +13,7 @@ use farexec_proto::{ChannelId, Encoding, frame};
 use crate::channel::Channel;
 use crate::end::{Cause, EndReason};
 use crate::error::{ExecError, GatewayError, StartError};
+use crate::interpreter::{self, Setting};
 use crate::limits::{GONE_AFTER_KILL, START_TIMEOUT};
 use crate::link::{Link, SendFailure};
 use crate::source::{Kwargs, Request, Source};
@@ -34,6 +35,7 @@ struct Inner {
     command: String,
     address: Option<String>,
     execmodel: ExecModel,
+    interpreter: Option<(interpreter::Command, Setting)>,
     hello: OnceLock<Hello>,
     /// The process that made it: in the child of a fork it is not the child's to end.
     process: u32,
@@ -60,7 +62,7 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let execmodel = spec.execmodel.unwrap_or(execmodel);
         let order = Order { spec: &spec, id, execmodel, outputs: surroundings.outputs };
-        let Starting { link, command, address } = transport::start(&order, surroundings)?;
+        let Starting { link, command, address, interpreter } = transport::start(&order, surroundings)?;
         tracing::debug!(gateway = id, %spec, command, "worker started");
         Ok(Self(Arc::new(Inner {
             link,
@@ -68,6 +70,7 @@ impl Gateway {
             command,
             address,
             execmodel,
+            interpreter,
             hello: OnceLock::new(),
             process: sys::process_id(),
         })))
@@ -91,7 +94,12 @@ impl Gateway {
                 theirs: hello.protocol,
                 ours: PROTOCOL_VERSION,
             }),
-            Ok(Ok(hello)) => {
+            Ok(Ok(mut hello)) => {
+                if let Some((interpreter, setting)) = &self.0.interpreter {
+                    let pid = link.supervisor().map(|supervisor| supervisor.pid());
+                    interpreter.learn(setting, pid, &hello);
+                }
+                hello.compiled = None;
                 let _ = self.0.hello.set(hello);
                 return Ok(());
             }

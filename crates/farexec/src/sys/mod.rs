@@ -5,10 +5,14 @@
 mod files;
 mod poller;
 #[cfg(unix)]
+mod process;
+#[cfg(unix)]
 mod unix;
 
 pub(crate) use files::*;
 pub(crate) use poller::{Interest, Poller};
+#[cfg(unix)]
+pub(crate) use process::*;
 #[cfg(unix)]
 pub(crate) use unix::*;
 

@@ -13,6 +13,7 @@ use farexec_proto::handshake::PROTOCOL_VERSION;
 use crate::bootstrap;
 use crate::error::StartError;
 use crate::gateway::Gateway;
+use crate::interpreter::{self, Setting};
 use crate::link::Link;
 use crate::output::Outputs;
 use crate::spec::{ExecModel, Output, Spec, SpecError, Transport};
@@ -31,6 +32,8 @@ pub(crate) struct Starting {
     pub(crate) command: String,
     /// Where the worker is, if that is the address of a socket.
     pub(crate) address: Option<String>,
+    /// What it runs in and with, if that is to be learned from its answer.
+    pub(crate) interpreter: Option<(interpreter::Command, Setting)>,
 }
 
 /// What a start may need of the group it is for.
@@ -164,9 +167,9 @@ fn far_start(order: &Order<'_>) -> Start {
 }
 
 /// Sends what makes an interpreter a worker.
-fn open(link: &Link, start: &Start) -> Result<(), StartError> {
-    let opening =
-        bootstrap::opening(start).map_err(|error| StartError::System(std::io::Error::other(error)))?;
+fn open(link: &Link, stage_1: &[u8], start: &Start) -> Result<(), StartError> {
+    let opening = bootstrap::opening(stage_1, start)
+        .map_err(|error| StartError::System(std::io::Error::other(error)))?;
     // A worker that cannot be told is gone, and whoever waits for its answer is told so.
     let _ = link.send_opening(&opening);
     Ok(())

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use farexec_proto::control::Start;
 
 use super::{Order, Starting, far_start, open};
+use crate::bootstrap::{self, STAGE_0};
 use crate::end::Cause;
 use crate::error::StartError;
+use crate::interpreter::{self, Setting};
 use crate::link::{Link, Pipes};
 use crate::output::{Lines, OutputStream, PipeOutput};
 use crate::spec::{Output, Spec};
@@ -21,11 +23,15 @@ use crate::sys;
 pub(super) fn start_here(order: &Order<'_>, words: Vec<String>) -> Result<Starting, StartError> {
     let spec = order.spec;
     let shown = format!("`{} -c ...`", shell_words::join(&words));
-    let words = [words, vec!["-c".to_owned(), crate::bootstrap::STAGE_0.to_owned()]].concat();
-    let mut command = command(&words);
-    command.envs(spec.env.iter().map(|(name, value)| (name, value)));
-    if spec.dont_write_bytecode {
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
+    let setting = Setting::new(spec);
+    let interpreter = interpreter::Command::new(words, &setting);
+    let mut command = command(interpreter.words());
+    command.args(["-c", STAGE_0]).env_clear().envs(&setting.environment);
+    for (name, value) in interpreter.changes() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
     }
     if let Some(directory) = &spec.chdir {
         std::fs::create_dir_all(directory).map_err(|source| {
@@ -56,12 +62,15 @@ pub(super) fn start_here(order: &Order<'_>, words: Vec<String>) -> Result<Starti
         ..far_start(order)
     };
     let process = sys::Start { nice: spec.nice.unwrap_or(0), passed, asks: false };
-    launch(order, command, shown, process, &start, printed)
+    let stage_1 = interpreter.stage_1();
+    let starting = launch(order, command, shown, process, (&stage_1, &start), printed)?;
+    Ok(Starting { interpreter: Some((interpreter, setting)), ..starting })
 }
 
 /// Starts a program that runs an interpreter. What the spec asks for is done by the worker, before anything is executed.
 pub(super) fn start_behind(order: &Order<'_>, far: super::Command) -> Result<Starting, StartError> {
-    launch(order, command(&far.words), far.shown, sys::Start::default(), &far_start(order), None)
+    let opening = (&*bootstrap::plain(), &far_start(order));
+    launch(order, command(&far.words), far.shown, sys::Start::default(), opening, None)
 }
 
 fn command(words: &[String]) -> Command {
@@ -76,7 +85,7 @@ fn launch(
     mut command: Command,
     shown: String,
     process: sys::Start,
-    start: &Start,
+    (stage_1, start): (&[u8], &Start),
     printed: Option<OwnedFd>,
 ) -> Result<Starting, StartError> {
     let (their_input, output) = sys::large_pipe()?;
@@ -107,8 +116,8 @@ fn launch(
         let lines = Lines::new(order.outputs, order.id, OutputStream::Stdout);
         supervisor.set_stdout(PipeOutput::watch(printed, lines, link.reactor())?);
     }
-    open(&link, start)?;
-    Ok(Starting { link, command: shown, address: None })
+    open(&link, stage_1, start)?;
+    Ok(Starting { link, command: shown, address: None, interpreter: None })
 }
 
 fn failure(spec: &Spec, command: &Command, shown: &str, source: io::Error) -> StartError {
