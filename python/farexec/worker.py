@@ -63,9 +63,10 @@ clock = getattr(time, "monotonic", time.time)
 text_type = type(u"")
 
 
-def main():
-    """Runs a worker on the protocol's descriptors until its gateway ends."""
-    incoming, outgoing = take_descriptors()
+def main(incoming=None, outgoing=None, problem=None):
+    """Runs a worker until its gateway ends: on the standard descriptors, or on those that a template has set up."""
+    if incoming is None:
+        incoming, outgoing = take_descriptors()
     header = read_exactly(incoming, 10)
     if header is None:
         return
@@ -77,7 +78,7 @@ def main():
     if payload is None:
         return
     start = load_dump(payload)
-    problem = apply_start(start)
+    problem = problem or apply_start(start)
     make, model_problem = gateway_class(start)
     problem = problem or model_problem
     gateway = make(incoming, outgoing, start)
@@ -152,6 +153,16 @@ def apply_start(start):
             os.chdir(directory)
     except Exception:
         return "%s: %s" % (sys.exc_info()[0].__name__, sys.exc_info()[1])
+    return preload(start.get("preload") or ())
+
+
+def preload(modules):
+    """Imports modules before anything is executed; returns what went wrong, if anything did."""
+    for name in modules:
+        try:
+            __import__(native(name))
+        except BaseException:
+            return "cannot preload %s: %s: %s" % (native(name), sys.exc_info()[0].__name__, sys.exc_info()[1])
 
 
 def open_stdout(wanted, null):

@@ -30,6 +30,10 @@ pub struct Start {
     pub nice: Option<i32>,
     /// Whether importing leaves no `.pyc` files.
     pub dont_write_bytecode: bool,
+    /// Modules to import before anything is executed.
+    pub preload: Vec<String>,
+    /// `none`: the worker starts no thread.
+    pub threads: Option<String>,
     /// Whether the worker leads a process group of its own and takes it along when it is cut off.
     pub group: bool,
 }

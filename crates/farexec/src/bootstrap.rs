@@ -26,6 +26,9 @@ pub const STAGE_0: &str = concat!(
 /// The zero-install worker.
 const WORKER: &str = include_str!("worker.py");
 
+/// What makes a template of it.
+const TEMPLATE: &str = include_str!("template.py");
+
 /// What the models gevent and eventlet add to it.
 const GREENLETS: [&str; 2] = [include_str!("hubs.py"), include_str!("greenlets.py")];
 
@@ -81,7 +84,7 @@ pub(crate) fn offering() -> Stage1 {
     static OFFERING: OnceLock<Stage1> = OnceLock::new();
     let source = r#"
 import sys
-code = compile(zlib.decompress(r(int(r(8)))), "<farexec worker>", "exec")
+code = compile(r(int(r(8))), "<farexec worker>", "exec")
 external = sys.modules.get("_frozen_importlib_external")
 if external:
     import marshal
@@ -89,24 +92,36 @@ if external:
 exec(code)
 main()
 "#;
-    Arc::clone(OFFERING.get_or_init(|| joined(&[compressed(source), compressed(WORKER)])))
+    Arc::clone(OFFERING.get_or_init(|| joined(&[compressed(source), WORKER.into()])))
 }
 
 /// The worker for an interpreter that most probably reads this code.
 pub(crate) fn compiled(worker: &Compiled) -> Stage1 {
-    let magic: String = worker.magic.iter().map(|byte| format!("\\x{byte:02x}")).collect();
-    let name: String = worker.implementation.chars().filter(char::is_ascii_alphanumeric).collect();
+    with_code(Some(worker), "main()")
+}
+
+/// A template of workers.
+pub(crate) fn template(worker: Option<&Compiled>) -> Stage1 {
+    with_code(worker, &[TEMPLATE, "\nmain(*Template().fork_workers())\n"].concat())
+}
+
+/// The worker, compiled and as text, and what is executed behind it.
+fn with_code(worker: Option<&Compiled>, entry: &str) -> Stage1 {
+    let unknown = Compiled::default();
+    let Compiled { magic, implementation, code } = worker.unwrap_or(&unknown);
+    let magic: String = magic.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+    let name: String = implementation.chars().filter(char::is_ascii_alphanumeric).collect();
     let source = format!(
         r#"
 import marshal, sys
 code, text = r(int(r(8))), r(int(r(8)))
 magic = getattr(sys.modules.get("_frozen_importlib_external"), "MAGIC_NUMBER", None)
 known = magic == b"{magic}" and sys.implementation.name == "{name}"
-exec(marshal.loads(code) if known else compile(zlib.decompress(text), "<farexec worker>", "exec"))
-main()
+exec(marshal.loads(code) if known else compile(text, "<farexec worker>", "exec"))
+{entry}
 "#
     );
-    joined(&[compressed(&source), worker.code.clone(), compressed(WORKER)])
+    joined(&[compressed(&source), code.clone(), WORKER.into()])
 }
 
 /// Parts as stage 0, and what it executes, read them: eight digits of length before each.

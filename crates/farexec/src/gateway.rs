@@ -18,7 +18,7 @@ use crate::limits::{GONE_AFTER_KILL, START_TIMEOUT};
 use crate::link::{Link, SendFailure};
 use crate::source::{Kwargs, Request, Source};
 use crate::spec::{ExecModel, Spec};
-use crate::supervisor;
+use crate::supervisor::{self, NoWorker};
 use crate::sys;
 use crate::transport::{self, Order, Starting, Surroundings};
 use crate::wait::{Wait, WaitError};
@@ -96,12 +96,15 @@ impl Gateway {
             }),
             Ok(Ok(mut hello)) => {
                 if let Some((interpreter, setting)) = &self.0.interpreter {
-                    let pid = link.supervisor().map(|supervisor| supervisor.pid());
+                    let pid = link.supervisor().and_then(|supervisor| supervisor.pid());
                     interpreter.learn(setting, pid, &hello);
                 }
                 hello.compiled = None;
                 let _ = self.0.hello.set(hello);
                 return Ok(());
+            }
+            Ok(Err(_)) if let Some(NoWorker::Refused(reason)) = self.no_worker() => {
+                Err(StartError::Refused { command: command(), reason: reason.clone() })
             }
             Ok(Err(reason)) => {
                 let error = StartError::NoAnswer { command: command(), reason, chatter: chatter() };
@@ -114,6 +117,21 @@ impl Gateway {
         };
         self.kill();
         result
+    }
+
+    /// Why a template did not fork its worker, if so.
+    fn no_worker(&self) -> Option<&NoWorker> {
+        self.0.link.supervisor()?.no_worker()
+    }
+
+    /// Whether another start may do better, for the template that this one was to come from is gone.
+    pub(crate) fn lost_its_template(&self) -> bool {
+        matches!(self.no_worker(), Some(NoWorker::Lost))
+    }
+
+    /// Whether its worker will tell what this command starts.
+    pub(crate) fn will_tell(&self, command: &interpreter::Command) -> bool {
+        self.0.interpreter.as_ref().is_some_and(|(own, _)| own.is_like(command))
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -160,7 +178,7 @@ impl Gateway {
     pub fn pid(&self) -> Option<u32> {
         match self.0.hello.get() {
             Some(hello) if hello.pid != 0 => Some(hello.pid),
-            _ => self.0.link.supervisor().map(|supervisor| supervisor.pid()),
+            _ => self.0.link.supervisor().and_then(|supervisor| supervisor.pid()),
         }
     }
 

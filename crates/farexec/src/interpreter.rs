@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process;
+use std::sync::{Arc, OnceLock};
 
 use farexec_proto::control::{Compiled, Hello};
 use parking_lot::Mutex;
@@ -49,11 +50,26 @@ struct Interpreter {
     direct: Option<(Vec<String>, Changes)>,
     executable: PathBuf,
     file: FileIdentity,
-    stage_1: Option<Stage1>,
+    /// Whether its workers can be forked from a template.
+    forks: bool,
+    compiled: Option<Compiled>,
+    stage_1: OnceLock<Stage1>,
+    template_stage_1: OnceLock<Stage1>,
+}
+
+/// An interpreter as its workers see it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Identity {
+    words: Vec<String>,
+    key: Key,
+    file: FileIdentity,
 }
 
 /// Variables that are set or taken away.
 type Changes = Vec<(OsString, Option<OsString>)>;
+
+/// The oldest CPython that a template is made of: it tells its modules of forks, and keeps its collector off what is shared.
+const FORKS_FROM: [u32; 2] = [3, 7];
 
 static KNOWN: Mutex<BTreeMap<Key, Arc<Interpreter>>> = Mutex::new(BTreeMap::new());
 
@@ -63,9 +79,22 @@ pub fn know_interpreter(executable: &Path, compiled: &Compiled) {
     let Some(file) = sys::file_identity(executable) else { return };
     let program = executable.to_owned();
     let key = Key { program, file, arguments: None, setting: None };
-    let stage_1 = Some(bootstrap::compiled(compiled));
-    let interpreter = Interpreter { direct: None, executable: executable.to_owned(), file, stage_1 };
+    let forks = compiled.implementation == "cpython";
+    let interpreter = Interpreter::new(executable.to_owned(), file, forks, Some(compiled.clone()), None);
     KNOWN.lock().insert(key, Arc::new(interpreter));
+}
+
+impl Interpreter {
+    fn new(
+        executable: PathBuf,
+        file: FileIdentity,
+        forks: bool,
+        compiled: Option<Compiled>,
+        direct: Option<(Vec<String>, Changes)>,
+    ) -> Self {
+        let (stage_1, template_stage_1) = (OnceLock::new(), OnceLock::new());
+        Self { direct, executable, file, forks, compiled, stage_1, template_stage_1 }
+    }
 }
 
 impl Setting {
@@ -84,7 +113,7 @@ impl Setting {
         hasher.finish()
     }
 
-    fn current_directory(&self) -> PathBuf {
+    pub(crate) fn current_directory(&self) -> PathBuf {
         let ours = || std::env::current_dir().unwrap_or_default();
         self.directory.as_ref().map_or_else(ours, |directory| ours().join(directory))
     }
@@ -122,24 +151,59 @@ impl Command {
         Self { words, key, known: known.filter(is_same) }
     }
 
-    /// The words that start it most directly.
-    pub(crate) fn words(&self) -> &[String] {
-        self.direct().map_or(&self.words, |(words, _)| words)
+    /// Looks it up again.
+    pub(crate) fn again(self, setting: &Setting) -> Self {
+        Self::new(self.words, setting)
     }
 
-    /// What these words leave out of what the command does.
-    pub(crate) fn changes(&self) -> &[(OsString, Option<OsString>)] {
-        self.direct().map_or(&[], |(_, changes)| changes)
+    /// The command that has an interpreter read stage 1, the most direct one that is known.
+    pub(crate) fn command(&self, setting: &Setting) -> process::Command {
+        let (words, changes) = match self.known.as_ref().and_then(|known| known.direct.as_ref()) {
+            Some((words, changes)) => (words, &changes[..]),
+            None => (&self.words, &[][..]),
+        };
+        let mut command = process::Command::new(words.first().map_or("", String::as_str));
+        command.args(words.iter().skip(1)).args(["-c", STAGE_0]);
+        command.env_clear().envs(&setting.environment);
+        for (name, value) in changes {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(directory) = &setting.directory {
+            command.current_dir(directory);
+        }
+        command
     }
 
-    fn direct(&self) -> Option<&(Vec<String>, Changes)> {
-        self.known.as_ref()?.direct.as_ref()
-    }
-
-    /// What it is to read first.
+    /// What a worker is to read first.
     pub(crate) fn stage_1(&self) -> Stage1 {
-        let known = self.known.as_ref().and_then(|known| known.stage_1.clone());
-        known.unwrap_or_else(bootstrap::offering)
+        let Some(known) = &self.known else { return bootstrap::offering() };
+        let make = || known.compiled.as_ref().map_or_else(bootstrap::offering, bootstrap::compiled);
+        Arc::clone(known.stage_1.get_or_init(make))
+    }
+
+    /// What a template is to read first.
+    pub(crate) fn template_stage_1(&self) -> Stage1 {
+        let Some(known) = &self.known else { return bootstrap::template(None) };
+        Arc::clone(known.template_stage_1.get_or_init(|| bootstrap::template(known.compiled.as_ref())))
+    }
+
+    /// What its workers have in common with others, if they can be forked from a template.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        let known = self.known.as_ref().filter(|known| known.forks)?;
+        Some(Identity { words: self.words.clone(), key: self.key.clone()?, file: known.file })
+    }
+
+    /// Whether a worker has to say hello before more is known.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.known.is_none() && self.key.is_some()
+    }
+
+    /// Whether these are the same as far as one can know before.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (&self.words, &self.key) == (&other.words, &other.key)
     }
 
     /// A worker was started by this, as the process `pid`, and said `hello`.
@@ -156,11 +220,12 @@ impl Command {
             Some(_) => direct(hello, setting),
             None => None,
         };
-        let stage_1 = hello.compiled.as_ref().map(bootstrap::compiled);
+        let forks = hello.implementation == "cpython" && hello.version.as_slice() >= FORKS_FROM.as_slice();
+        let interpreter = Interpreter::new(executable, file, forks, hello.compiled.clone(), direct);
         let key = Key { arguments, ..key };
         let mut known = KNOWN.lock();
         known.retain(|other, _| other.program != key.program || other.file == key.file);
-        known.insert(key, Arc::new(Interpreter { direct, executable, file, stage_1 }));
+        known.insert(key, Arc::new(interpreter));
     }
 }
 

@@ -526,7 +526,7 @@ impl Link {
 
     /// The reason as far as it can be told before the reader has found out.
     fn broken(&self) -> EndReason {
-        let pid = self.supervisor.as_ref().map(|supervisor| supervisor.pid());
+        let pid = self.supervisor.as_ref().and_then(|supervisor| supervisor.pid());
         let why = "it takes nothing any more; why is being found out".to_owned();
         EndReason::new(&self.id, pid, Cause::ConnectionLost(why), Vec::new())
     }
@@ -755,9 +755,7 @@ impl Link {
         match status.map(crate::supervisor::return_code) {
             Some(code @ 0..) => Cause::Exited(code),
             Some(signal) => Cause::Signaled(-signal),
-            None => Cause::ConnectionLost(
-                "its process exited; how, another part of this program has learned".into(),
-            ),
+            None => Cause::ConnectionLost("its process exited; how could not be learned".into()),
         }
     }
 
@@ -772,7 +770,7 @@ impl Link {
     /// The gateway has ended. Everything that waits is told; only the first reason counts.
     fn finish(self: &Arc<Self>, cause: Cause) {
         self.input_ended.store(true, Ordering::SeqCst);
-        let pid = self.supervisor.as_ref().map(|supervisor| supervisor.pid());
+        let pid = self.supervisor.as_ref().and_then(|supervisor| supervisor.pid());
         let stderr = self.supervisor.as_ref().map(|supervisor| supervisor.last_words()).unwrap_or_default();
         let reason = EndReason::new(&self.id, pid, cause, stderr);
         if self.end.set(reason.clone()).is_err() {

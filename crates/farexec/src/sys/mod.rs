@@ -3,6 +3,7 @@
 //! Descriptors, processes, and the poller that the reactor is built on. Everything above speaks in these terms.
 
 mod files;
+mod inherited;
 mod poller;
 #[cfg(unix)]
 mod process;
@@ -10,6 +11,7 @@ mod process;
 mod unix;
 
 pub(crate) use files::*;
+pub(crate) use inherited::{Inherited, inherited};
 pub(crate) use poller::{Interest, Poller};
 #[cfg(unix)]
 pub(crate) use process::*;

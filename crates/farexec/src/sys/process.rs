@@ -12,6 +12,8 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
+use super::is_readable;
+
 /// A descriptor of this process that a child is to have, under the same number.
 #[derive(Debug)]
 pub(crate) struct Passed {
@@ -20,13 +22,13 @@ pub(crate) struct Passed {
     pub(crate) identity: [i64; 3],
 }
 
-/// A duplicate of this process's standard output for a child to write to, if there is one.
-pub(crate) fn pass_stdout() -> Option<Passed> {
-    pass(rustix::stdio::stdout())
+/// A duplicate of this process's standard output, if that is open.
+pub(crate) fn stdout() -> Option<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3).ok()
 }
 
-/// A duplicate of a descriptor for a child to have, if it is open.
-pub(crate) fn pass(fd: impl AsFd) -> Option<Passed> {
+/// A descriptor as one for a child to have.
+pub(crate) fn pass(fd: OwnedFd) -> Option<Passed> {
     // Far from the low numbers, which a child's interpreter uses for itself.
     const LOWEST: i32 = 64;
     let fd = rustix::io::fcntl_dupfd_cloexec(fd, LOWEST).ok()?;
@@ -100,19 +102,21 @@ fn close_the_rest_on_exec() {
     }
 }
 
-/// A child process, and the process group that it leads if it leads one.
+/// A child process, or one that a child of ours forked for us, and the process group that it leads if it leads one.
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: Pid,
     leads: bool,
     exited: Arc<OwnedFd>,
+    /// Becomes readable when the process has exited that forked it: until then it stays a zombie after its exit, unless that is told to reap it.
+    parent: Option<Arc<OwnedFd>>,
 }
 
 impl Process {
     #[cfg(target_os = "linux")]
     fn watch(pid: Pid, leads: bool) -> io::Result<Self> {
         let exited = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-        Ok(Self { pid, leads, exited: Arc::new(exited) })
+        Ok(Self { pid, leads, exited: Arc::new(exited), parent: None })
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -123,7 +127,19 @@ impl Process {
             while rustix::process::waitid(WaitId::Pid(pid), wait) == Err(Errno::INTR) {}
             drop(alive);
         })?;
-        Ok(Self { pid, leads, exited: Arc::new(exited) })
+        Ok(Self { pid, leads, exited: Arc::new(exited), parent: None })
+    }
+
+    /// A process that leads a group, and that the process behind `parent` forked and has not reaped.
+    pub(crate) fn forked(pid: u32, parent: Arc<OwnedFd>) -> io::Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("this is no process id"))?;
+        let process = Self { parent: Some(Arc::clone(&parent)), ..Self::watch(pid, true)? };
+        // Only as long as its parent is there was the number its own while it was looked up.
+        match is_readable(parent.as_fd()) {
+            true => Err(io::Error::other("the process that forked it is gone")),
+            false => Ok(process),
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -136,14 +152,25 @@ impl Process {
     }
 
     /// How the process exited, if it has; it stays a zombie, so its number cannot mean another. `Err`: somebody else in
-    /// this program waited for it.
+    /// this program waited for it, or the process is gone that forked it.
     pub(crate) fn status(&self) -> io::Result<Option<ExitStatus>> {
-        self.waitid(WaitIdOptions::NOWAIT)
+        let Some(parent) = &self.parent else { return self.waitid(WaitIdOptions::NOWAIT) };
+        if !is_readable(self.exited.as_fd()) {
+            return Ok(None);
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        if is_readable(parent.as_fd()) {
+            return Err(io::Error::other("the process that forked it is gone"));
+        }
+        let status = stat.split_ascii_whitespace().next_back().and_then(|field| field.parse().ok());
+        Ok(status.map(ExitStatus::from_raw))
     }
 
-    /// Lets go of the exited process.
+    /// Lets go of the exited process, if that is ours to do.
     pub(crate) fn reap(&self) {
-        if let Err(error) = self.waitid(WaitIdOptions::empty()) {
+        if self.parent.is_none()
+            && let Err(error) = self.waitid(WaitIdOptions::empty())
+        {
             tracing::debug!(pid = self.pid(), %error, "a worker was waited for by somebody else");
         }
     }
@@ -171,9 +198,16 @@ impl Process {
     }
 
     fn signal_group(&self, signal: Signal) {
-        let result = match self.leads {
-            true => rustix::process::kill_process_group(self.pid, signal),
-            false => rustix::process::kill_process(self.pid, signal),
+        let result = match (&self.parent, self.leads) {
+            (None, true) => rustix::process::kill_process_group(self.pid, signal),
+            (None, false) => rustix::process::kill_process(self.pid, signal),
+            (Some(parent), _) => match signal_group_of(&self.exited, signal) {
+                Ok(()) => Ok(()),
+                Err(_) if !is_readable(parent.as_fd()) => {
+                    rustix::process::kill_process_group(self.pid, signal)
+                }
+                Err(_) => signal_process(&self.exited, signal),
+            },
         };
         match result {
             Ok(()) | Err(Errno::SRCH) => {}
@@ -182,6 +216,35 @@ impl Process {
             }
         }
     }
+}
+
+/// Signals the group of the process that a descriptor of the system stands for, whatever its number means by now (Linux 6.9).
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "there is no safe interface yet")]
+fn signal_group_of(process: &OwnedFd, signal: Signal) -> Result<(), Errno> {
+    const PROCESS_GROUP: libc::c_uint = 1 << 2;
+    let (process, signal) = (process.as_raw_fd(), signal.as_raw());
+    let information = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a system call without memory of ours.
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process, signal, information, PROCESS_GROUP) } {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn signal_process(process: &OwnedFd, signal: Signal) -> Result<(), Errno> {
+    rustix::process::pidfd_send_signal(process, signal)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn signal_group_of(_: &OwnedFd, _: Signal) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn signal_process(_: &OwnedFd, _: Signal) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
 }
 
 /// The words that a running process was started with, if the system tells.

@@ -1,13 +1,16 @@
 //! Unix: pipes, and waiting on descriptors.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// Bytes that a gateway's pipes hold where the system allows it: a sender of large items is seldom stopped then.
@@ -38,6 +41,31 @@ pub(crate) fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
 pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (one, other) = std::os::unix::net::UnixStream::pair()?;
     Ok((one.into(), other.into()))
+}
+
+/// Writes to a socket what can be written without waiting, and hands descriptors over with the first byte of it.
+pub(crate) fn send_with(socket: BorrowedFd<'_>, bytes: &[u8], passed: &[OwnedFd]) -> io::Result<Transfer> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_PASSED))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let passed: Vec<_> = passed.iter().map(AsFd::as_fd).collect();
+    if !passed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&passed)) {
+        return Err(io::Error::other("so many descriptors are not passed at once"));
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    transfer(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags))
+}
+
+/// Descriptors that can be handed over at once.
+const MOST_PASSED: usize = 8;
+
+/// The working directory as a descriptor, or another directory.
+pub(crate) fn open_directory(path: Option<&Path>) -> io::Result<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    let access = OFlags::PATH;
+    #[cfg(not(target_os = "linux"))]
+    let access = OFlags::RDONLY;
+    let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path.unwrap_or(Path::new(".")), flags, rustix::fs::Mode::empty())?)
 }
 
 /// Ends a connection both ways, whoever else has a descriptor of it.

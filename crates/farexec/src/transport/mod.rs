@@ -1,5 +1,6 @@
 //! Transports: how a worker is started and reached. Nothing outside this folder knows.
 
+mod here;
 mod process;
 mod socket;
 mod ssh;
@@ -42,6 +43,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) gateway: &'a dyn Fn(&str) -> Result<Gateway, StartError>,
     pub(crate) masters: &'a Masters,
     pub(crate) outputs: &'a Arc<Outputs>,
+    /// Waits for a worker that was started by the same command at the same time, if that has to say what the command starts.
+    pub(crate) learn: &'a dyn Fn(&interpreter::Command),
     pub(crate) wait: Wait<'a>,
 }
 
@@ -73,7 +76,7 @@ pub(crate) fn start(order: &Order<'_>, surroundings: &Surroundings<'_>) -> Resul
         return via::start(order, &relay, far_command(spec, None)?);
     }
     match &spec.transport {
-        Transport::Popen => process::start_here(order, python(spec)?),
+        Transport::Popen => here::start(order, python(spec)?, surroundings),
         Transport::Ssh(arguments) => {
             let config = spec.ssh_config.as_deref();
             let shared = surroundings.masters.wait_for(arguments, config, &surroundings.wait)?;
@@ -161,6 +164,8 @@ fn far_start(order: &Order<'_>) -> Start {
         chdir: spec.chdir.clone(),
         nice: spec.nice,
         dont_write_bytecode: spec.dont_write_bytecode,
+        preload: spec.preload.clone().unwrap_or_default(),
+        threads: spec.threads_none.then(|| "none".into()),
         group: true,
         ..Start::default()
     }
