@@ -91,6 +91,8 @@ def main(incoming=None, outgoing=None, problem=None):
 def gateway_class(start):
     """Returns what makes the gateway of the execution model that START asks for, and what is wrong with that, if anything is."""
     model = native(start.get("execmodel") or "thread")
+    if start.get("threads") == u"none":
+        return Unthreaded, "threads=none does not go with the execution model %s" % model if start.get("extension") else None
     if not start.get("extension"):
         return Gateway, None
     try:
@@ -1173,6 +1175,70 @@ class Gateway(object):
                 os.close(descriptor)
             except OSError:
                 pass
+
+
+class Unthreaded(Gateway):
+    """A gateway without a thread of its own (`threads=none`): whoever waits reads, and nobody does while user code computes."""
+
+    def __init__(self, incoming, outgoing, start):
+        Gateway.__init__(self, incoming, outgoing, start)
+        self._standby_bell = Doorbell()  # as if there were a background thread
+        self._watch_input()
+
+    def _watch_input(self):
+        """Has the system signal what happens to the input, so that its end is noticed while user code computes."""
+        import fcntl
+        import select
+
+        if not hasattr(fcntl, "F_SETSIG"):  # not Linux; any other signal would end the process where nobody takes it
+            return
+        self._poll = select.poll()
+        self._poll.register(self._incoming, select.POLLHUP)
+        self._hung_up = select.POLLHUP
+        signal.signal(signal.SIGURG, self._look_for_end)
+        fcntl.fcntl(self._incoming, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(self._incoming, fcntl.F_SETOWN, self._pid)
+        fcntl.fcntl(self._incoming, fcntl.F_SETFL, fcntl.fcntl(self._incoming, fcntl.F_GETFL) | fcntl.FASYNC)
+
+    def _look_for_end(self, _number, _frame):
+        if not self._ended and any(event & self._hung_up for _, event in self._poll.poll(0)):
+            self._end(True)
+
+    def _hand_to_main(self, task):
+        with self._handing:
+            if self._main_busy:
+                return False
+            self._main_busy = True
+            self._running[task[0].id] = True
+            self._task = task
+            return True
+
+    def _run_beside(self, task):
+        self._running.pop(task[0].id, None)
+        self._refuse(task, "an execution is running, and a worker with threads=none has no thread for another")
+
+    def _schedule_callback(self, stream):
+        stream.callback = None
+        raise OSError("a worker with threads=none has no thread that would call it back")
+
+    def _end(self, cut_off):
+        if self._ended:
+            return
+        Gateway._end(self, cut_off)
+        try:
+            signal.signal(signal.SIGALRM, self._time_is_up)
+            signal.setitimer(signal.ITIMER_REAL, GRACE_CUT_OFF if cut_off else max(self._grace, 0.001))
+        except ValueError:  # this is a thread of user code's
+            pass
+
+    def _time_is_up(self, _number, _frame):
+        if self._grace is None:
+            self._kill_group()
+            os._exit(1)
+        self._grace = None
+        signal.setitimer(signal.ITIMER_REAL, LAST_GRACE_CUT_OFF if self._cut_off else LAST_GRACE)
+        if self._main_busy:
+            raise KeyboardInterrupt
 
 
 class ExecModel(object):
