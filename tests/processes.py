@@ -1,6 +1,7 @@
 """What tests ask about processes."""
 
 import time
+from collections.abc import Callable
 
 
 def is_running(pid: int) -> bool:
@@ -17,4 +18,12 @@ def wait_until_gone(*pids: int, seconds: float = 10.0) -> None:
     deadline = time.monotonic() + seconds
     while running := [pid for pid in pids if is_running(pid)]:
         assert time.monotonic() < deadline, f"still running after {seconds} seconds: {running}"
+        time.sleep(0.01)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Waits until something holds; fails if it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} seconds"
         time.sleep(0.01)

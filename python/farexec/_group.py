@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import _native
+from ._compiled import know_own_interpreter
 from ._execmodel import ExecModel, GreenModel, get_execmodel
 from ._gateway import Gateway, default_python
 from ._green import Greenlets
@@ -126,6 +127,7 @@ class Group:
             self.allocate_id(spec)
             if spec.execmodel is None:
                 spec.execmodel = self._native.execmodel
+        know_own_interpreter()
         natives = self._native.start([spec._current() for spec in specs], default_python())
         made = [Gateway(native, spec, self) for native, spec in zip(natives, specs, strict=True)]
         self._gateways.extend(made)

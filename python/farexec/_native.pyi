@@ -15,6 +15,7 @@ __all__ = [
     "Worker",
     "__version__",
     "dumps",
+    "know_interpreter",
     "loads",
     "parse_spec",
     "rsync",
@@ -26,6 +27,7 @@ WORKER_INTERFACE: tuple[int, int]
 
 def dumps(obj: object) -> bytes: ...
 def loads(bytestring: bytes | bytearray, py2str_as_py3str: bool = False, py3str_as_py2str: bool = False) -> Any: ...
+def know_interpreter(executable: str, magic: bytes, implementation: str, code: bytes) -> None: ...
 def parse_spec(text: str) -> list[tuple[str, str | None]]: ...
 def rsync(
     source: str,

@@ -17,7 +17,7 @@ import time  # a clock, and sleep: built in
 from itertools import count  # channel numbers: built in
 from _collections import deque  # queues; `collections` would take a millisecond, this is built in
 from _weakref import ref  # finds the live handle of a channel; `weakref` takes a while, this is built in
-from struct import Struct, error as StructError, pack, unpack_from  # frame headers and the dump format
+from _struct import Struct, error as StructError, pack, unpack_from  # frame headers and the dump format
 
 try:
     import _thread as thread  # locks and threads; `threading` takes two milliseconds, and only user code needs it
@@ -64,9 +64,10 @@ clock = getattr(time, "monotonic", time.time)
 text_type = type(u"")
 
 
-def main():
-    """Runs a worker on the protocol's descriptors until its gateway ends."""
-    incoming, outgoing = take_descriptors()
+def main(incoming=None, outgoing=None, problem=None):
+    """Runs a worker until its gateway ends: on the standard descriptors, or on those that a template has set up."""
+    if incoming is None:
+        incoming, outgoing = take_descriptors()
     header = read_exactly(incoming, 10)
     if header is None:
         return
@@ -78,7 +79,7 @@ def main():
     if payload is None:
         return
     start = load_dump(payload)
-    problem = apply_start(start)
+    problem = problem or apply_start(start)
     make, model_problem = gateway_class(start)
     problem = problem or model_problem
     gateway = make(incoming, outgoing, start)
@@ -91,6 +92,8 @@ def main():
 def gateway_class(start):
     """Returns what makes the gateway of the execution model that START asks for, and what is wrong with that, if anything is."""
     model = native(start.get("execmodel") or "thread")
+    if start.get("threads") == u"none":
+        return Unthreaded, "threads=none does not go with the execution model %s" % model if start.get("extension") else None
     if not start.get("extension"):
         extension = find_extension() if start.get("native") else None
         if extension is None:
@@ -156,6 +159,16 @@ def apply_start(start):
             os.chdir(directory)
     except Exception:
         return "%s: %s" % (sys.exc_info()[0].__name__, sys.exc_info()[1])
+    return preload(start.get("preload") or ())
+
+
+def preload(modules):
+    """Imports modules before anything is executed; returns what went wrong, if anything did."""
+    for name in modules:
+        try:
+            __import__(native(name))
+        except BaseException:
+            return "cannot preload %s: %s: %s" % (native(name), sys.exc_info()[0].__name__, sys.exc_info()[1])
 
 
 def open_stdout(wanted, null):
@@ -520,6 +533,7 @@ class WorkerGateway(object):
             "pid": os.getpid(),
             "reads_message": READS_MESSAGE,
             "error": text(problem) if problem else None,
+            "compiled": globals().pop("compiled", None),  # stage 1 may have left it, for the next worker to start quicker
         }
         self._answer(dump(hello, b"S"))
 
@@ -1334,6 +1348,70 @@ def find_extension():
         return extension if extension.WORKER_INTERFACE == WORKER_INTERFACE else None
     except Exception:  # there is none, or none for this interpreter: an ImportError, mostly
         return None
+
+
+class Unthreaded(Gateway):
+    """A gateway without a thread of its own (`threads=none`): whoever waits reads, and nobody does while user code computes."""
+
+    def __init__(self, incoming, outgoing, start):
+        Gateway.__init__(self, incoming, outgoing, start)
+        self._standby_bell = Doorbell()  # as if there were a background thread
+        self._signal_input()
+
+    def _signal_input(self):
+        """Has the system signal what happens to the input, so that its end is noticed while user code computes."""
+        import fcntl
+        import select
+
+        if not hasattr(fcntl, "F_SETSIG"):  # not Linux; any other signal would end the process where nobody takes it
+            return
+        self._poll = select.poll()
+        self._poll.register(self._incoming, select.POLLHUP)
+        self._hung_up = select.POLLHUP
+        signal.signal(signal.SIGURG, self._look_for_end)
+        fcntl.fcntl(self._incoming, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(self._incoming, fcntl.F_SETOWN, self._pid)
+        fcntl.fcntl(self._incoming, fcntl.F_SETFL, fcntl.fcntl(self._incoming, fcntl.F_GETFL) | fcntl.FASYNC)
+
+    def _look_for_end(self, _number, _frame):
+        if not self._ended and any(event & self._hung_up for _, event in self._poll.poll(0)):
+            self._end(True)
+
+    def _hand_to_main(self, task):
+        with self._handing:
+            if self._main_busy:
+                return False
+            self._main_busy = True
+            self._running[task[0].id] = True
+            self._task = task
+            return True
+
+    def _run_beside(self, task):
+        self._running.pop(task[0].id, None)
+        self._refuse(task, "an execution is running, and a worker with threads=none has no thread for another")
+
+    def _schedule_callback(self, stream):
+        stream.callback = None
+        raise OSError("a worker with threads=none has no thread that would call it back")
+
+    def _end(self, cut_off):
+        if self._ended:
+            return
+        Gateway._end(self, cut_off)
+        try:
+            signal.signal(signal.SIGALRM, self._time_is_up)
+            signal.setitimer(signal.ITIMER_REAL, GRACE_CUT_OFF if cut_off else max(self._grace, 0.001))
+        except ValueError:  # this is a thread of user code's
+            pass
+
+    def _time_is_up(self, _number, _frame):
+        if self._grace is None:
+            self._kill_group()
+            os._exit(1)
+        self._grace = None
+        signal.setitimer(signal.ITIMER_REAL, LAST_GRACE_CUT_OFF if self._cut_off else LAST_GRACE)
+        if self._main_busy:
+            raise KeyboardInterrupt
 
 
 class ExecModel(object):

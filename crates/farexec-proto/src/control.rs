@@ -32,6 +32,10 @@ pub struct Start {
     pub dont_write_bytecode: bool,
     /// Whether the worker may be native, where it can.
     pub native: bool,
+    /// Modules to import before anything is executed.
+    pub preload: Vec<String>,
+    /// `none`: the worker starts no thread.
+    pub threads: Option<String>,
     /// Whether the worker leads a process group of its own and takes it along when it is cut off.
     pub group: bool,
 }
@@ -60,6 +64,20 @@ pub struct Hello {
     pub reads_message: bool,
     /// Why what START asked for could not be done.
     pub error: Option<String>,
+    /// The worker's code, if stage 1 asked for it.
+    pub compiled: Option<Compiled>,
+}
+
+/// The code of the zero-install worker, for interpreters of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Compiled {
+    /// `MAGIC_NUMBER` of the interpreter's import system.
+    pub magic: Vec<u8>,
+    /// `sys.implementation.name`
+    pub implementation: String,
+    /// What its `marshal` made of the code object.
+    pub code: Vec<u8>,
 }
 
 /// What an execution or a closed channel went wrong with: the payload of CLOSE_ERROR.

@@ -1,9 +1,10 @@
 //! `Group` as the package builds on it: starts and ends workers.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
-use farexec::{ExecModel, Gateway, Group, OutputLine, Spec, Termination, Transport, WaitError};
+use farexec::{Compiled, ExecModel, Gateway, Group, OutputLine, Spec, Termination, Transport, WaitError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -135,4 +136,10 @@ pub(crate) fn parse_spec(text: &str) -> PyResult<Vec<(String, Option<String>)>> 
         Ok(spec) => Ok(spec.items),
         Err(error) => Err(PyValueError::new_err(error.to_string())),
     }
+}
+
+/// How an interpreter on this machine compiles the worker.
+#[pyfunction]
+pub(crate) fn know_interpreter(executable: PathBuf, magic: Vec<u8>, implementation: String, code: Vec<u8>) {
+    farexec::know_interpreter(&executable, &Compiled { magic, implementation, code });
 }

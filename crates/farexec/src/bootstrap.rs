@@ -1,10 +1,13 @@
 //! What a Python interpreter is started with, so that it becomes a worker with nothing installed. Section 1 of
 //! `docs/PROTOCOL.md`.
+//!
+//! Compiling the worker takes an interpreter longer than starting. So it is asked for the code it compiled, and the next of its kind
+//! gets that, besides the text, which counts if it turns out to be another after all.
 
 use std::io::Write;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use farexec_proto::control::Start;
+use farexec_proto::control::{Compiled, Start};
 use farexec_proto::encoding::{EncodeError, dump};
 use farexec_proto::frame::{self, Kind, PayloadTooLong};
 use farexec_proto::{ChannelId, Encoding};
@@ -23,15 +26,18 @@ pub const STAGE_0: &str = concat!(
 /// The zero-install worker.
 const WORKER: &str = include_str!("worker.py");
 
+/// What makes a template of it.
+const TEMPLATE: &str = include_str!("template.py");
+
 /// What the models gevent and eventlet add to it.
 const GREENLETS: [&str; 2] = [include_str!("hubs.py"), include_str!("greenlets.py")];
 
-/// What makes the worker's text run.
-const ENTRY: &str = "\nmain()\n";
+/// What an interpreter reads first to become a worker.
+pub(crate) type Stage1 = Arc<[u8]>;
 
 /// What the interpreter reads after its start: stage 1, then START.
-pub(crate) fn opening(start: &Start) -> Result<Vec<u8>, EncodeError> {
-    let mut opening = stage_1().to_vec();
+pub(crate) fn opening(stage_1: &[u8], start: &Start) -> Result<Vec<u8>, EncodeError> {
+    let mut opening = stage_1.to_vec();
     // The wire has the encoding of START fixed, since nobody knows yet what the worker can read.
     let written = frame::write_with::<Failure>(&mut opening, Kind::Start, ChannelId::GATEWAY, |out| {
         dump::encode(&farexec_proto::serde::AsItem(start), out)?;
@@ -66,19 +72,73 @@ impl From<PayloadTooLong> for Failure {
     }
 }
 
-/// The worker as stage 0 wants it: eight digits of length, then compressed source. Made once.
-fn stage_1() -> &'static [u8] {
-    static STAGE_1: OnceLock<Vec<u8>> = OnceLock::new();
-    STAGE_1.get_or_init(|| {
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
-        // A Vec takes everything.
-        let _ = encoder.write_all(WORKER.as_bytes());
-        let _ = encoder.write_all(ENTRY.as_bytes());
-        let compressed = encoder.finish().unwrap_or_default();
-        let mut stage = format!("{:08}", compressed.len()).into_bytes();
-        stage.extend_from_slice(&compressed);
-        stage
-    })
+/// The worker for any interpreter.
+pub(crate) fn plain() -> Stage1 {
+    static PLAIN: OnceLock<Stage1> = OnceLock::new();
+    let make = || joined(&[compressed(&[WORKER, "\nmain()\n"].concat())]);
+    Arc::clone(PLAIN.get_or_init(make))
+}
+
+/// The worker for an interpreter on this machine, which says in its HELLO how it compiled it.
+pub(crate) fn offering() -> Stage1 {
+    static OFFERING: OnceLock<Stage1> = OnceLock::new();
+    let source = r#"
+import sys
+code = compile(r(int(r(8))), "<farexec worker>", "exec")
+external = sys.modules.get("_frozen_importlib_external")
+if external:
+    import marshal
+    compiled = {"magic": external.MAGIC_NUMBER, "implementation": sys.implementation.name, "code": marshal.dumps(code)}
+exec(code)
+main()
+"#;
+    Arc::clone(OFFERING.get_or_init(|| joined(&[compressed(source), WORKER.into()])))
+}
+
+/// The worker for an interpreter that most probably reads this code.
+pub(crate) fn compiled(worker: &Compiled) -> Stage1 {
+    with_code(Some(worker), "main()")
+}
+
+/// A template of workers.
+pub(crate) fn template(worker: Option<&Compiled>) -> Stage1 {
+    with_code(worker, &[TEMPLATE, "\nmain(*Template().fork_workers())\n"].concat())
+}
+
+/// The worker, compiled and as text, and what is executed behind it.
+fn with_code(worker: Option<&Compiled>, entry: &str) -> Stage1 {
+    let unknown = Compiled::default();
+    let Compiled { magic, implementation, code } = worker.unwrap_or(&unknown);
+    let magic: String = magic.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+    let name: String = implementation.chars().filter(char::is_ascii_alphanumeric).collect();
+    let source = format!(
+        r#"
+import marshal, sys
+code, text = r(int(r(8))), r(int(r(8)))
+magic = getattr(sys.modules.get("_frozen_importlib_external"), "MAGIC_NUMBER", None)
+known = magic == b"{magic}" and sys.implementation.name == "{name}"
+exec(marshal.loads(code) if known else compile(text, "<farexec worker>", "exec"))
+{entry}
+"#
+    );
+    joined(&[compressed(&source), code.clone(), WORKER.into()])
+}
+
+/// Parts as stage 0, and what it executes, read them: eight digits of length before each.
+fn joined(parts: &[Vec<u8>]) -> Stage1 {
+    let mut stage = Vec::new();
+    for part in parts {
+        stage.extend_from_slice(format!("{:08}", part.len()).as_bytes());
+        stage.extend_from_slice(part);
+    }
+    stage.into()
+}
+
+fn compressed(text: &str) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    // A Vec takes everything.
+    let _ = encoder.write_all(text.as_bytes());
+    encoder.finish().unwrap_or_default()
 }
 
 #[cfg(test)]

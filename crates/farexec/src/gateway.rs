@@ -13,11 +13,12 @@ use farexec_proto::{ChannelId, Encoding, frame};
 use crate::channel::Channel;
 use crate::end::{Cause, EndReason};
 use crate::error::{ExecError, GatewayError, StartError};
+use crate::interpreter::{self, Setting};
 use crate::limits::{GONE_AFTER_KILL, START_TIMEOUT};
 use crate::link::{Link, SendFailure};
 use crate::source::{Kwargs, Request, Source};
 use crate::spec::{ExecModel, Spec};
-use crate::supervisor;
+use crate::supervisor::{self, NoWorker};
 use crate::sys;
 use crate::transport::{self, Order, Starting, Surroundings};
 use crate::wait::{Wait, WaitError};
@@ -34,6 +35,7 @@ struct Inner {
     command: String,
     address: Option<String>,
     execmodel: ExecModel,
+    interpreter: Option<(interpreter::Command, Setting)>,
     hello: OnceLock<Hello>,
     /// The process that made it: in the child of a fork it is not the child's to end.
     process: u32,
@@ -69,7 +71,7 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let execmodel = spec.execmodel.unwrap_or(execmodel);
         let order = Order { spec: &spec, id, execmodel, outputs: surroundings.outputs };
-        let Starting { link, command, address } = transport::start(&order, surroundings)?;
+        let Starting { link, command, address, interpreter } = transport::start(&order, surroundings)?;
         tracing::debug!(gateway = id, %spec, command, "worker started");
         Ok(Self(Arc::new(Inner {
             link,
@@ -77,6 +79,7 @@ impl Gateway {
             command,
             address,
             execmodel,
+            interpreter,
             hello: OnceLock::new(),
             process: sys::process_id(),
         })))
@@ -90,6 +93,7 @@ impl Gateway {
             command: String::new(),
             address: None,
             execmodel,
+            interpreter: None,
             hello: OnceLock::new(),
             process: sys::process_id(),
         }))
@@ -117,9 +121,17 @@ impl Gateway {
                 theirs: hello.protocol,
                 ours: PROTOCOL_VERSION,
             }),
-            Ok(Ok(hello)) => {
+            Ok(Ok(mut hello)) => {
+                if let Some((interpreter, setting)) = &self.0.interpreter {
+                    let pid = link.supervisor().and_then(|supervisor| supervisor.pid());
+                    interpreter.learn(setting, pid, &hello);
+                }
+                hello.compiled = None;
                 let _ = self.0.hello.set(hello);
                 return Ok(());
+            }
+            Ok(Err(_)) if let Some(NoWorker::Refused(reason)) = self.no_worker() => {
+                Err(StartError::Refused { command: command(), reason: reason.clone() })
             }
             Ok(Err(reason)) => {
                 let error = StartError::NoAnswer { command: command(), reason, chatter: chatter() };
@@ -132,6 +144,21 @@ impl Gateway {
         };
         self.kill();
         result
+    }
+
+    /// Why a template did not fork its worker, if so.
+    fn no_worker(&self) -> Option<&NoWorker> {
+        self.0.link.supervisor()?.no_worker()
+    }
+
+    /// Whether another start may do better, for the template that this one was to come from is gone.
+    pub(crate) fn lost_its_template(&self) -> bool {
+        matches!(self.no_worker(), Some(NoWorker::Lost))
+    }
+
+    /// Whether its worker will tell what this command starts.
+    pub(crate) fn will_tell(&self, command: &interpreter::Command) -> bool {
+        self.0.interpreter.as_ref().is_some_and(|(own, _)| own.is_like(command))
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {

@@ -10,11 +10,12 @@ use parking_lot::Mutex;
 
 use crate::error::{ExecError, StartError};
 use crate::gateway::{Gateway, Termination};
+use crate::interpreter;
 use crate::limits::DROP_TIMEOUT;
 use crate::multichannel::MultiChannel;
 use crate::output::{self, OutputLine, Outputs};
 use crate::source::Source;
-use crate::spec::{ExecModel, Spec};
+use crate::spec::{ExecModel, Spec, StartMode};
 use crate::transport::{self, Masters, Surroundings};
 use crate::wait::{Wait, WaitError};
 
@@ -110,8 +111,15 @@ impl Group {
                     self.gateway(id).ok_or_else(|| StartError::NoRelay { spec: text.clone(), id: id.into() })
                 }
             };
+            let learn = |command: &interpreter::Command| {
+                if let Some(gateway) = started.iter().find(|gateway| gateway.will_tell(command)) {
+                    // What became of it is told when its turn comes.
+                    let _ = gateway.wait_started(began, wait);
+                }
+            };
             let surroundings = Surroundings {
                 gateway: &relay,
+                learn: &learn,
                 masters: &self.0.masters,
                 outputs: &self.0.outputs,
                 wait: *wait,
@@ -125,8 +133,10 @@ impl Group {
             }
         }
         if result.is_ok() {
-            result = started.iter().try_for_each(|gateway| {
-                gateway.wait_started(began, wait)?;
+            result = started.iter_mut().try_for_each(|gateway| {
+                if let Err(error) = gateway.wait_started(began, wait) {
+                    *gateway = self.start_instead(gateway, execmodel, error, wait)?;
+                }
                 output::forward(gateway, &self.0.outputs, wait)
             });
         }
@@ -141,6 +151,30 @@ impl Group {
         }
         drop(members);
         result.map(|()| started)
+    }
+
+    /// Starts an interpreter for a worker that a template did not fork.
+    fn start_instead(
+        &self,
+        gateway: &Gateway,
+        execmodel: ExecModel,
+        error: StartError,
+        wait: &Wait<'_>,
+    ) -> Result<Gateway, StartError> {
+        if !gateway.lost_its_template() {
+            return Err(error);
+        }
+        let mut spec = gateway.spec().clone();
+        spec.start = Some(StartMode::Spawn);
+        let surroundings = Surroundings {
+            gateway: &|id| self.gateway(id).ok_or(StartError::Interrupted),
+            learn: &|_| {},
+            masters: &self.0.masters,
+            outputs: &self.0.outputs,
+            wait: *wait,
+        };
+        let gateway = Gateway::start(spec, gateway.id(), execmodel, &surroundings)?;
+        gateway.wait_started(Instant::now(), wait).map(|()| gateway)
     }
 
     fn reserve_ids(&self, specs: &[Spec]) -> Result<Vec<String>, StartError> {

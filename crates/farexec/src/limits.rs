@@ -17,6 +17,12 @@ pub(crate) const SIGNAL_CHECK: Duration = Duration::from_secs(1);
 /// How long a worker may take from its start to its answer.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a template that is ready may leave all questions unanswered before it is killed, and interpreters are started in its stead.
+pub(crate) const TEMPLATE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a template stays after its last worker, so that groups one after the other share it.
+pub(crate) const TEMPLATE_LINGERS: Duration = Duration::from_secs(5);
+
 /// How long after the end of its output a worker's process may take to exit before the gateway ends without its status.
 pub(crate) const EXIT_AFTER_EOF: Duration = Duration::from_millis(500);
 

@@ -673,7 +673,7 @@ impl Link {
     /// As the worker knows itself; what brings one from elsewhere, `ssh` for instance, is another process.
     pub(crate) fn worker_pid(&self) -> Option<u32> {
         match self.far_pid.load(Ordering::Relaxed) {
-            0 => self.supervisor.as_ref().map(|supervisor| supervisor.pid()),
+            0 => self.supervisor.as_ref().and_then(|supervisor| supervisor.pid()),
             said => Some(said),
         }
     }

@@ -45,6 +45,13 @@ pub struct Spec {
     pub stdout: Output,
     /// Where the worker's standard error goes.
     pub stderr: Output,
+    /// Whether a worker on this machine is forked from a template; if missing, the variable `FAREXEC_START` decides, and then a template is taken.
+    pub start: Option<StartMode>,
+    /// Modules that are imported before anything is executed, by the template if there is one. If missing, what the variable
+    /// `FAREXEC_PRELOAD` lists, for workers on this machine.
+    pub preload: Option<Vec<String>>,
+    /// Whether the worker has no threads but those of the code it executes.
+    pub threads_none: bool,
     /// The gateway whose worker starts this one and carries its connection.
     pub via: Option<String>,
     /// The configuration file for `ssh`.
@@ -113,6 +120,27 @@ impl FromStr for ExecModel {
             _ => {
                 Err("is no execution model: take `thread`, `main_thread_only`, `gevent` or `eventlet`".into())
             }
+        }
+    }
+}
+
+/// How a worker on this machine comes to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartMode {
+    /// It is forked from a warm interpreter, where that is possible: Linux, and CPython from 3.7 on.
+    Template,
+    /// It is an interpreter that was started for it.
+    Spawn,
+}
+
+impl FromStr for StartMode {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "template" => Ok(Self::Template),
+            "spawn" => Ok(Self::Spawn),
+            _ => Err("take `template` or `spawn`".into()),
         }
     }
 }
@@ -197,7 +225,7 @@ const TRANSPORTS: [&str; 10] =
     ["popen", "ssh", "vagrant_ssh", "socket", "command", "podman", "docker", "kubectl", "srun", "uv"];
 
 /// Every other key a spec can have.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "via",
     "id",
     "python",
@@ -212,6 +240,7 @@ const KEYS: [&str; 17] = [
     "native",
     "start",
     "preload",
+    "threads",
     "stdout",
     "stderr",
     "syspath",
@@ -311,8 +340,10 @@ impl Spec {
                 };
                 if key == "stdout" { self.stdout = output } else { self.stderr = output }
             }
-            // What every worker does.
-            "start" if text == "spawn" => {}
+            "start" => self.start = Some(text.parse().map_err(|reason: String| bad(&reason))?),
+            "preload" => self.preload = Some(module_names(text).map_err(bad)?),
+            "threads" if text == "none" => self.threads_none = true,
+            "threads" => return Err(bad("take `none`, or leave it out")),
             _ if KEYS.contains(&key) => return Err(bad("this version does not have that yet")),
             _ => {
                 let suggestion = known_keys().find(|known| is_close(known, key));
@@ -358,6 +389,16 @@ impl Spec {
             (.., Some(path)) if !matches!(self.transport, Transport::Ssh(_) | Transport::VagrantSsh(_)) => {
                 Err(bad("ssh_config", path, "goes with `ssh=` and `vagrant_ssh=` only"))
             }
+            _ if self.start == Some(StartMode::Template)
+                && (self.via.is_some() || self.transport != Transport::Popen) =>
+            {
+                Err(bad("start", "template", "goes with `popen` on this machine only"))
+            }
+            _ if self.threads_none
+                && matches!(self.execmodel, Some(ExecModel::Gevent | ExecModel::Eventlet)) =>
+            {
+                Err(bad("threads", "none", "goes with `thread` and `main_thread_only` only"))
+            }
             _ if self.stderr == Output::Null && (is_socket || self.via.is_some()) => Err(bad(
                 "stderr",
                 "null",
@@ -365,6 +406,21 @@ impl Spec {
             )),
             _ => Ok(()),
         }
+    }
+}
+
+/// The names in a list with commas.
+pub(crate) fn module_names(text: &str) -> Result<Vec<String>, &'static str> {
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let is_word = |word: &str| {
+        !word.is_empty()
+            && !word.starts_with(char::is_numeric)
+            && word.chars().all(|c| c.is_alphanumeric() || c == '_')
+    };
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    match names.iter().all(|name| name.split('.').all(is_word)) {
+        true => Ok(names),
+        false => Err("take names of modules, with commas between them"),
     }
 }
 

@@ -16,10 +16,15 @@ use crate::link::Link;
 use crate::output::{Lines, PipeOutput};
 use crate::reactor::{Reactor, Source};
 use crate::sys::{self, Interest, Process, Transfer};
+use crate::template::Template;
 
 /// A worker's process on this machine.
 pub(crate) struct Supervisor {
-    process: Process,
+    /// Empty until a template has forked it.
+    process: OnceLock<Process>,
+    template: Option<Arc<Template>>,
+    /// Why a template did not fork it.
+    no_worker: OnceLock<NoWorker>,
     /// How it exited, once it has; `None` inside if somebody else in this program waited for it.
     exit: OnceLock<Option<ExitStatus>>,
     /// Held while the group may be signalled, so that the process is not let go of in between.
@@ -37,10 +42,21 @@ impl Supervisor {
     /// Looks after a process from now on; `stderr` is the read end of its standard error, if that is ours to read, and `shown` what
     /// becomes of it besides being kept.
     pub(crate) fn new(process: Process, stderr: Option<OwnedFd>, shown: Shown) -> Self {
+        Self { process: OnceLock::from(process), ..Self::expecting(None, stderr, shown) }
+    }
+
+    /// The same for a process that a template will fork.
+    pub(crate) fn forked(template: &Arc<Template>, stderr: Option<OwnedFd>, shown: Shown) -> Self {
+        Self::expecting(Some(Arc::clone(template)), stderr, shown)
+    }
+
+    fn expecting(template: Option<Arc<Template>>, stderr: Option<OwnedFd>, shown: Shown) -> Self {
         let kept = Mutex::new((Tail::default(), shown));
         let stderr = stderr.map(|fd| Arc::new(Stderr { fd: Arc::new(fd), kept }));
         Self {
-            process,
+            process: OnceLock::new(),
+            template,
+            no_worker: OnceLock::new(),
             exit: OnceLock::new(),
             alive: Mutex::new(true),
             sweep: AtomicBool::new(false),
@@ -71,14 +87,45 @@ impl Supervisor {
                 Arc::new(StderrSource { stderr: Arc::clone(stderr), key })
             })?;
         }
-        reactor.add(self.process.exited(), Interest::Readable, |key| {
-            Arc::new(ExitSource { supervisor: Arc::clone(self), key })
-        })?;
-        Ok(())
+        match self.process.get() {
+            Some(process) => self.watch_exit(process, reactor),
+            None => Ok(()),
+        }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.pid()
+    fn watch_exit(self: &Arc<Self>, process: &Process, reactor: &Arc<Reactor>) -> io::Result<()> {
+        let source = |key| -> Arc<dyn Source> { Arc::new(ExitSource { supervisor: Arc::clone(self), key }) };
+        reactor.add(process.exited(), Interest::Readable, source).map(drop)
+    }
+
+    /// The template has forked it. What was to be killed before is killed now.
+    pub(crate) fn came(self: &Arc<Self>, process: Process, reactor: &Arc<Reactor>) {
+        let alive = self.alive.lock();
+        let process = self.process.get_or_init(|| process);
+        if self.was_killed() {
+            process.kill_group();
+        }
+        drop(alive);
+        if let Err(error) = self.watch_exit(process, reactor) {
+            tracing::error!(%error, "the exit of a worker will not be seen");
+        }
+    }
+
+    /// There will be no process.
+    pub(crate) fn never_came(&self, why: NoWorker) {
+        *self.alive.lock() = false;
+        let _ = self.no_worker.set(why);
+        self.exited(None);
+    }
+
+    /// Why there will be no process, if so.
+    pub(crate) fn no_worker(&self) -> Option<&NoWorker> {
+        self.no_worker.get()
+    }
+
+    /// The process id; `None` until a template has forked it.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.process.get().map(Process::pid)
     }
 
     /// How the process exited, if it has and if that could be learned.
@@ -107,7 +154,9 @@ impl Supervisor {
             return;
         }
         self.killed.store(true, Ordering::SeqCst);
-        self.process.terminate_group();
+        if let Some(process) = self.process.get() {
+            process.terminate_group();
+        }
         drop(alive);
         let supervisor = Arc::clone(self);
         reactor.at(Instant::now() + TERM_TO_KILL, move |_| supervisor.kill_now());
@@ -118,7 +167,9 @@ impl Supervisor {
         let alive = self.alive.lock();
         if *alive {
             self.killed.store(true, Ordering::SeqCst);
-            self.process.kill_group();
+            if let Some(process) = self.process.get() {
+                process.kill_group();
+            }
         }
     }
 
@@ -133,25 +184,43 @@ impl Supervisor {
     }
 
     fn process_exited(&self) {
-        let status = match self.process.status() {
+        let Some(process) = self.process.get() else { return };
+        let status = match process.status() {
             Ok(Some(status)) => Some(status),
             Ok(None) => return,
             Err(_) => None,
         };
         let mut alive = self.alive.lock();
-        // As long as the process is not reaped, its number, and so its group's, means nothing else.
-        let in_order = status.is_some_and(|status| status.success());
-        if status.is_some() && (!in_order || self.sweep.load(Ordering::SeqCst)) {
-            self.process.kill_group();
+        // As long as the process is not reaped, its number, and so its group's, means nothing else; a template's worker is known by more.
+        let is_ours_to_end = status.is_some() || self.template.is_some();
+        let ended_badly = status.is_some_and(|status| !status.success());
+        if is_ours_to_end && (ended_badly || self.sweep.load(Ordering::SeqCst)) {
+            process.kill_group();
         }
-        self.process.reap();
+        process.reap();
         *alive = false;
         drop(alive);
+        if let Some(template) = &self.template {
+            template.reap(process.pid());
+        }
+        self.exited(status);
+    }
+
+    fn exited(&self, status: Option<ExitStatus>) {
         let _ = self.exit.set(status);
         if let Some(link) = self.link.get().and_then(Weak::upgrade) {
             link.process_exited();
         }
     }
+}
+
+/// Why a template did not fork a worker.
+#[derive(Clone, Debug)]
+pub(crate) enum NoWorker {
+    /// It is gone, or does not answer: an interpreter may do better.
+    Lost,
+    /// It could not be made as asked for, which no interpreter will change.
+    Refused(String),
 }
 
 /// A status as Python's `subprocess` gives it: negative for a signal.

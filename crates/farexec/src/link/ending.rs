@@ -141,9 +141,7 @@ impl Link {
         match status.map(supervisor::return_code) {
             Some(code @ 0..) => Cause::Exited(code),
             Some(signal) => Cause::Signaled(-signal),
-            None => Cause::ConnectionLost(
-                "its process exited; how, another part of this program has learned".into(),
-            ),
+            None => Cause::ConnectionLost("its process exited; how could not be learned".into()),
         }
     }
 

@@ -1,8 +1,8 @@
-//! Files as rsync sees them: what is there, without following links, and how it is named.
+//! Files: as rsync sees them, without following links; and which one a program is.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -39,4 +39,31 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file any more"))
     }
+}
+
+/// What changes when a file is replaced or written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FileIdentity {
+    device: u64,
+    inode: u64,
+    modified: i64,
+    size: u64,
+}
+
+/// Which file a path leads to, through links, if to any.
+pub(crate) fn file_identity(path: &Path) -> Option<FileIdentity> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let (device, inode) = (metadata.dev(), metadata.ino());
+    Some(FileIdentity { device, inode, modified: modified(&metadata), size: metadata.len() })
+}
+
+/// Whether a path leads to something that can be run.
+pub(crate) fn is_executable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && mode(&metadata) & 0o111 != 0)
+}
+
+/// Whether a path leads to a text that the system has an interpreter run.
+pub(crate) fn is_script(path: &Path) -> bool {
+    let mut begin = [0; 2];
+    File::open(path).is_ok_and(|mut file| file.read_exact(&mut begin).is_ok()) && begin == *b"#!"
 }

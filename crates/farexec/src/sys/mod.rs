@@ -3,14 +3,20 @@
 //! Descriptors, processes, and the poller that the reactor is built on. Everything above speaks in these terms.
 
 mod files;
+mod inherited;
 mod poller;
 mod this_process;
+#[cfg(unix)]
+mod process;
 #[cfg(unix)]
 mod unix;
 
 pub(crate) use files::*;
+pub(crate) use inherited::{Inherited, inherited};
 pub(crate) use poller::{Interest, Poller};
 pub(crate) use this_process::*;
+#[cfg(unix)]
+pub(crate) use process::*;
 #[cfg(unix)]
 pub(crate) use unix::*;
 

@@ -1,17 +1,16 @@
-//! Unix: pipes, waiting on descriptors, processes and their groups.
+//! Unix: pipes, and waiting on descriptors.
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus};
-use std::sync::Arc;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 /// Bytes that a gateway's pipes hold where the system allows it: a sender of large items is seldom stopped then.
 const PIPE_BYTES: usize = 1 << 20;
@@ -41,6 +40,31 @@ pub(crate) fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
 pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (one, other) = std::os::unix::net::UnixStream::pair()?;
     Ok((one.into(), other.into()))
+}
+
+/// Writes to a socket what can be written without waiting, and hands descriptors over with the first byte of it.
+pub(crate) fn send_with(socket: BorrowedFd<'_>, bytes: &[u8], passed: &[OwnedFd]) -> io::Result<Transfer> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_PASSED))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let passed: Vec<_> = passed.iter().map(AsFd::as_fd).collect();
+    if !passed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&passed)) {
+        return Err(io::Error::other("so many descriptors are not passed at once"));
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    transfer(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags))
+}
+
+/// Descriptors that can be handed over at once.
+const MOST_PASSED: usize = 8;
+
+/// The working directory as a descriptor, or another directory.
+pub(crate) fn open_directory(path: Option<&Path>) -> io::Result<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    let access = OFlags::PATH;
+    #[cfg(not(target_os = "linux"))]
+    let access = OFlags::RDONLY;
+    let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path.unwrap_or(Path::new(".")), flags, rustix::fs::Mode::empty())?)
 }
 
 /// Ends a connection both ways, whoever else has a descriptor of it.
@@ -190,202 +214,6 @@ fn wait(
         Err(Errno::INTR) => Ok(Woken::Signal),
         Err(error) => Err(error.into()),
     }
-}
-
-/// A descriptor of this process that a child is to have, under the same number.
-#[derive(Debug)]
-pub(crate) struct Passed {
-    fd: OwnedFd,
-    /// Number, device and inode: how the child finds and checks it.
-    pub(crate) identity: [i64; 3],
-}
-
-/// A duplicate of this process's standard output for a child to write to, if there is one.
-pub(crate) fn pass_stdout() -> Option<Passed> {
-    pass(rustix::stdio::stdout())
-}
-
-/// A duplicate of a descriptor for a child to have, if it is open.
-pub(crate) fn pass(fd: impl AsFd) -> Option<Passed> {
-    // Far from the low numbers, which a child's interpreter uses for itself.
-    const LOWEST: i32 = 64;
-    let fd = rustix::io::fcntl_dupfd_cloexec(fd, LOWEST).ok()?;
-    let stat = rustix::fs::fstat(&fd).ok()?;
-    #[allow(clippy::cast_possible_wrap, reason = "compared as bits, by whoever asks the same system")]
-    let identity = [i64::from(fd.as_raw_fd()), stat.st_dev as i64, stat.st_ino as i64];
-    Some(Passed { fd, identity })
-}
-
-/// What a process starts with besides its command.
-#[derive(Debug, Default)]
-pub(crate) struct Start {
-    /// Whether it stays in this process's group, where it may ask at the terminal; an interrupt from there is not for it then.
-    pub(crate) asks: bool,
-    /// Added to the niceness.
-    pub(crate) nice: i32,
-    /// A descriptor the child is to have.
-    pub(crate) passed: Option<Passed>,
-}
-
-/// Starts a process that has none of our descriptors but its standard ones and the one it is to have, as the leader of a
-/// process group of its own unless it asks at the terminal.
-#[allow(unsafe_code, reason = "what has to happen between fork and exec has no safe interface")]
-pub(crate) fn spawn(command: &mut Command, start: Start) -> io::Result<Process> {
-    let Start { asks, nice, passed } = start;
-    if !asks {
-        command.process_group(0);
-    }
-    let prepare = move || {
-        if asks {
-            // SAFETY: a system call without memory of ours.
-            unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
-        }
-        close_the_rest_on_exec();
-        if let Some(passed) = &passed {
-            rustix::io::fcntl_setfd(&passed.fd, rustix::io::FdFlags::empty())?;
-        }
-        if nice != 0 {
-            rustix::process::nice(nice)?;
-        }
-        Ok(())
-    };
-    // SAFETY: the closure makes system calls and allocates nothing.
-    unsafe { command.pre_exec(prepare) };
-    let child = command.spawn()?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| io::Error::other("the system gave an impossible process id"))?;
-    // Since nobody else waits for it, the number stays its own until `Process::reap`.
-    drop(child);
-    Process::watch(pid, !asks)
-}
-
-/// Marks every descriptor but the standard ones: a program may hold some, from a shell or a library of C, that nobody meant
-/// for our children, where a pipe kept open would never be at its end.
-#[allow(unsafe_code, reason = "there is no safe interface")]
-fn close_the_rest_on_exec() {
-    const FIRST: libc::c_int = 3;
-    #[cfg(target_os = "linux")]
-    {
-        const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
-        // SAFETY: a system call without memory of ours, on no descriptor's content.
-        if unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_int::MAX, CLOSE_RANGE_CLOEXEC) } == 0
-        {
-            return;
-        }
-    }
-    // Where the system has no such call, as Linux before 5.11: the numbers that are in use as a rule.
-    for fd in FIRST..1024 {
-        // SAFETY: as above; a number that is not open is an error without effect.
-        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
-    }
-}
-
-/// A child process, and the process group that it leads if it leads one.
-#[derive(Debug)]
-pub(crate) struct Process {
-    pid: Pid,
-    leads: bool,
-    exited: Arc<OwnedFd>,
-}
-
-impl Process {
-    #[cfg(target_os = "linux")]
-    fn watch(pid: Pid, leads: bool) -> io::Result<Self> {
-        let exited = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-        Ok(Self { pid, leads, exited: Arc::new(exited) })
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn watch(pid: Pid, leads: bool) -> io::Result<Self> {
-        let (exited, alive) = pipe()?;
-        std::thread::Builder::new().name("farexec-wait".into()).spawn(move || {
-            let wait = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            while rustix::process::waitid(WaitId::Pid(pid), wait) == Err(Errno::INTR) {}
-            drop(alive);
-        })?;
-        Ok(Self { pid, leads, exited: Arc::new(exited) })
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.pid.as_raw_nonzero().get().unsigned_abs()
-    }
-
-    /// Becomes readable when the process has exited.
-    pub(crate) fn exited(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.exited)
-    }
-
-    /// How the process exited, if it has; it stays a zombie, so its number cannot mean another. `Err`: somebody else in
-    /// this program waited for it.
-    pub(crate) fn status(&self) -> io::Result<Option<ExitStatus>> {
-        self.waitid(WaitIdOptions::NOWAIT)
-    }
-
-    /// Lets go of the exited process.
-    pub(crate) fn reap(&self) {
-        if let Err(error) = self.waitid(WaitIdOptions::empty()) {
-            tracing::debug!(pid = self.pid(), %error, "a worker was waited for by somebody else");
-        }
-    }
-
-    fn waitid(&self, extra: WaitIdOptions) -> io::Result<Option<ExitStatus>> {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | extra;
-        let Some(status) = rustix::process::waitid(WaitId::Pid(self.pid), options)? else { return Ok(None) };
-        const CORE_DUMPED: i32 = 0x80;
-        Ok(match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => Some(ExitStatus::from_raw((code & 0xff) << 8)),
-            (None, Some(signal)) if status.dumped() => Some(ExitStatus::from_raw(signal | CORE_DUMPED)),
-            (None, Some(signal)) => Some(ExitStatus::from_raw(signal)),
-            (None, None) => None,
-        })
-    }
-
-    /// Asks the whole group to end (`SIGTERM`).
-    pub(crate) fn terminate_group(&self) {
-        self.signal_group(Signal::TERM);
-    }
-
-    /// Ends the whole group (`SIGKILL`).
-    pub(crate) fn kill_group(&self) {
-        self.signal_group(Signal::KILL);
-    }
-
-    fn signal_group(&self, signal: Signal) {
-        let result = match self.leads {
-            true => rustix::process::kill_process_group(self.pid, signal),
-            false => rustix::process::kill_process(self.pid, signal),
-        };
-        match result {
-            Ok(()) | Err(Errno::SRCH) => {}
-            Err(error) => {
-                tracing::debug!(pid = self.pid(), %error, "could not signal a worker's process group")
-            }
-        }
-    }
-}
-
-/// The name of a signal, as `SIGKILL`.
-pub(crate) fn signal_name(number: i32) -> String {
-    const NAMES: [(Signal, &str); 14] = [
-        (Signal::HUP, "SIGHUP"),
-        (Signal::INT, "SIGINT"),
-        (Signal::QUIT, "SIGQUIT"),
-        (Signal::ILL, "SIGILL"),
-        (Signal::ABORT, "SIGABRT"),
-        (Signal::BUS, "SIGBUS"),
-        (Signal::FPE, "SIGFPE"),
-        (Signal::KILL, "SIGKILL"),
-        (Signal::SEGV, "SIGSEGV"),
-        (Signal::PIPE, "SIGPIPE"),
-        (Signal::ALARM, "SIGALRM"),
-        (Signal::TERM, "SIGTERM"),
-        (Signal::XCPU, "SIGXCPU"),
-        (Signal::SYS, "SIGSYS"),
-    ];
-    NAMES
-        .iter()
-        .find(|(signal, _)| signal.as_raw() == number)
-        .map_or_else(|| format!("signal {number}"), |(_, name)| format!("signal {number} ({name})"))
 }
 
 /// The number of this process: it changes in the child of a fork.

@@ -1,5 +1,6 @@
 //! Transports: how a worker is started and reached. Nothing outside this folder knows.
 
+mod here;
 mod process;
 mod socket;
 mod ssh;
@@ -13,6 +14,7 @@ use farexec_proto::handshake::PROTOCOL_VERSION;
 use crate::bootstrap;
 use crate::error::StartError;
 use crate::gateway::Gateway;
+use crate::interpreter::{self, Setting};
 use crate::link::Link;
 use crate::output::Outputs;
 use crate::spec::{ExecModel, Output, Spec, SpecError, Transport, parse_native};
@@ -31,6 +33,8 @@ pub(crate) struct Starting {
     pub(crate) command: String,
     /// Where the worker is, if that is the address of a socket.
     pub(crate) address: Option<String>,
+    /// What it runs in and with, if that is to be learned from its answer.
+    pub(crate) interpreter: Option<(interpreter::Command, Setting)>,
 }
 
 /// What a start may need of the group it is for.
@@ -39,6 +43,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) gateway: &'a dyn Fn(&str) -> Result<Gateway, StartError>,
     pub(crate) masters: &'a Masters,
     pub(crate) outputs: &'a Arc<Outputs>,
+    /// Waits for a worker that was started by the same command at the same time, if that has to say what the command starts.
+    pub(crate) learn: &'a dyn Fn(&interpreter::Command),
     pub(crate) wait: Wait<'a>,
 }
 
@@ -70,7 +76,7 @@ pub(crate) fn start(order: &Order<'_>, surroundings: &Surroundings<'_>) -> Resul
         return via::start(order, &relay, far_command(spec, None)?);
     }
     match &spec.transport {
-        Transport::Popen => process::start_here(order, python(spec)?),
+        Transport::Popen => here::start(order, python(spec)?, surroundings),
         Transport::Ssh(arguments) => {
             let config = spec.ssh_config.as_deref();
             let shared = surroundings.masters.wait_for(arguments, config, &surroundings.wait)?;
@@ -159,6 +165,8 @@ fn far_start(order: &Order<'_>) -> Start {
         nice: spec.nice,
         dont_write_bytecode: spec.dont_write_bytecode,
         native: spec.native.unwrap_or_else(native_by_default),
+        preload: spec.preload.clone().unwrap_or_default(),
+        threads: spec.threads_none.then(|| "none".into()),
         group: true,
         ..Start::default()
     }
@@ -171,9 +179,9 @@ fn native_by_default() -> bool {
 }
 
 /// Sends what makes an interpreter a worker.
-fn open(link: &Link, start: &Start) -> Result<(), StartError> {
-    let opening =
-        bootstrap::opening(start).map_err(|error| StartError::System(std::io::Error::other(error)))?;
+fn open(link: &Link, stage_1: &[u8], start: &Start) -> Result<(), StartError> {
+    let opening = bootstrap::opening(stage_1, start)
+        .map_err(|error| StartError::System(std::io::Error::other(error)))?;
     // A worker that cannot be told is gone, and whoever waits for its answer is told so.
     let _ = link.send_opening(&opening);
     Ok(())

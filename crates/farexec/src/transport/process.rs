@@ -1,5 +1,5 @@
-//! Workers that are child processes of this one, reached through their standard input and output: an interpreter itself, or
-//! a program that runs one somewhere else and passes its input and output on.
+//! Workers behind child processes of this one: programs that run an interpreter somewhere else, and pass its input and output on. What such a
+//! process has in common with an interpreter that is started here (`transport/here`) is here too.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use farexec_proto::control::Start;
 
 use super::{Order, Starting, far_start, open};
+use crate::bootstrap;
 use crate::end::Cause;
 use crate::error::StartError;
 use crate::link::{Link, Pipes};
@@ -17,51 +18,10 @@ use crate::spec::{Output, Spec};
 use crate::supervisor::{Shown, Supervisor};
 use crate::sys;
 
-/// Starts an interpreter on this machine. What the spec asks for is there when the process starts.
-pub(super) fn start_here(order: &Order<'_>, words: Vec<String>) -> Result<Starting, StartError> {
-    let spec = order.spec;
-    let shown = format!("`{} -c ...`", shell_words::join(&words));
-    let words = [words, vec!["-c".to_owned(), crate::bootstrap::STAGE_0.to_owned()]].concat();
-    let mut command = command(&words);
-    command.envs(spec.env.iter().map(|(name, value)| (name, value)));
-    if spec.dont_write_bytecode {
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
-    }
-    if let Some(directory) = &spec.chdir {
-        std::fs::create_dir_all(directory).map_err(|source| {
-            let source =
-                io::Error::new(source.kind(), format!("cannot make the directory `{directory}`: {source}"));
-            StartError::Spawn { command: shown.clone(), source }
-        })?;
-        command.current_dir(directory);
-    }
-    let mut printed = None;
-    let passed = match spec.stdout {
-        Output::Inherit => sys::pass_stdout(),
-        Output::Null => {
-            let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
-            sys::pass(&null)
-        }
-        Output::Forward => {
-            let (ours, theirs) = sys::pipe()?;
-            printed = Some(ours);
-            sys::pass(&theirs)
-        }
-    };
-    let start = Start {
-        stdout: passed.as_ref().map(|passed| passed.identity),
-        stdout_null: false,
-        chdir: None,
-        nice: None,
-        ..far_start(order)
-    };
-    let process = sys::Start { nice: spec.nice.unwrap_or(0), passed, asks: false };
-    launch(order, command, shown, process, &start, printed)
-}
-
 /// Starts a program that runs an interpreter. What the spec asks for is done by the worker, before anything is executed.
 pub(super) fn start_behind(order: &Order<'_>, far: super::Command) -> Result<Starting, StartError> {
-    launch(order, command(&far.words), far.shown, sys::Start::default(), &far_start(order), None)
+    let opening = (&*bootstrap::plain(), &far_start(order));
+    launch(order, command(&far.words), far.shown, sys::Start::default(), opening, None)
 }
 
 fn command(words: &[String]) -> Command {
@@ -71,23 +31,19 @@ fn command(words: &[String]) -> Command {
     command
 }
 
-fn launch(
+/// Starts a process whose standard input and output are the connection.
+pub(super) fn launch(
     order: &Order<'_>,
     mut command: Command,
-    shown: String,
+    command_shown: String,
     process: sys::Start,
-    start: &Start,
+    (stage_1, start): (&[u8], &Start),
     printed: Option<OwnedFd>,
 ) -> Result<Starting, StartError> {
     let (their_input, output) = sys::large_pipe()?;
     let (input, their_output) = sys::large_pipe()?;
     command.stdin(their_input).stdout(their_output);
     let is_here = start.stdout.is_some() || order.spec.transport == crate::spec::Transport::Popen;
-    let shown_as = match order.spec.stderr {
-        Output::Inherit => Shown::Here,
-        Output::Null => Shown::Nowhere,
-        Output::Forward => Shown::Lines(Lines::new(order.outputs, order.id, OutputStream::Stderr)),
-    };
     // What runs an interpreter elsewhere says on its standard error why it could not.
     let stderr = if order.spec.stderr != Output::Null || !is_here {
         let (ours, theirs) = sys::pipe()?;
@@ -97,18 +53,38 @@ fn launch(
         command.stderr(Stdio::null());
         None
     };
-    let process =
-        sys::spawn(&mut command, process).map_err(|source| failure(order.spec, &command, &shown, source))?;
+    let process = sys::spawn(&mut command, process)
+        .map_err(|source| failure(order.spec, &command, &command_shown, source))?;
     // With the command go our copies of the worker's ends: from here on, its end is the end of the pipes.
     drop(command);
-    let supervisor = Arc::new(Supervisor::new(process, stderr, shown_as));
+    let supervisor = Arc::new(Supervisor::new(process, stderr, shown(order)));
     let link = Link::new(order.id, Pipes { input, output }, Some(Arc::clone(&supervisor)))?;
+    take_printed(order, printed, &supervisor, &link)?;
+    open(&link, stage_1, start)?;
+    Ok(Starting { link, command: command_shown, address: None, interpreter: None })
+}
+
+/// Has the lines come here that a worker prints to a pipe of ours.
+pub(super) fn take_printed(
+    order: &Order<'_>,
+    printed: Option<OwnedFd>,
+    supervisor: &Supervisor,
+    link: &Link,
+) -> io::Result<()> {
     if let Some(printed) = printed {
         let lines = Lines::new(order.outputs, order.id, OutputStream::Stdout);
         supervisor.set_stdout(PipeOutput::watch(printed, lines, link.reactor())?);
     }
-    open(&link, start)?;
-    Ok(Starting { link, command: shown, address: None })
+    Ok(())
+}
+
+/// What becomes of the standard error of a worker whose process is on this machine.
+pub(super) fn shown(order: &Order<'_>) -> Shown {
+    match order.spec.stderr {
+        Output::Inherit => Shown::Here,
+        Output::Null => Shown::Nowhere,
+        Output::Forward => Shown::Lines(Lines::new(order.outputs, order.id, OutputStream::Stderr)),
+    }
 }
 
 fn failure(spec: &Spec, command: &Command, shown: &str, source: io::Error) -> StartError {

@@ -12,6 +12,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::{Order, Starting, Surroundings, far_start, open};
+use crate::bootstrap;
 use crate::channel::Channel;
 use crate::error::{HostFailure, StartError};
 use crate::gateway::Gateway;
@@ -57,8 +58,8 @@ pub(super) fn start(
     let pipes = Pipes { input: OwnedFd::from(connection.try_clone()?), output: connection.into() };
     let link = Link::new(order.id, pipes, None)?;
     let env: BTreeMap<String, String> = order.spec.env.iter().cloned().collect();
-    open(&link, &Start { env, ..far_start(order) })?;
-    Ok(Starting { link, command: shown, address: Some(address) })
+    open(&link, &bootstrap::plain(), &Start { env, ..far_start(order) })?;
+    Ok(Starting { link, command: shown, address: Some(address), interpreter: None })
 }
 
 fn check(order: &Order<'_>, address: Option<&str>) -> Result<(), StartError> {

@@ -13,6 +13,7 @@ use farexec_proto::Value;
 use parking_lot::Mutex;
 
 use super::{Command, Order, Starting, far_start, open};
+use crate::bootstrap;
 use crate::channel::Channel;
 use crate::end::ChannelEnd;
 use crate::error::StartError;
@@ -50,8 +51,8 @@ pub(super) fn start(order: &Order<'_>, relay: &Gateway, far: Command) -> Result<
     let pipes = Pipes { input: ours.try_clone()?, output: ours };
     let link = Link::new(order.id, pipes, None)?;
     Bridge::build(theirs, channel, &link)?;
-    open(&link, &far_start(order))?;
-    Ok(Starting { link, command: shown, address: None })
+    open(&link, &bootstrap::plain(), &far_start(order))?;
+    Ok(Starting { link, command: shown, address: None, interpreter: None })
 }
 
 /// Moves bytes between a relay's channel and a gateway's connection.

@@ -1,0 +1,23 @@
+"""The worker as the running interpreter compiles it: what workers in the same interpreter need not do again."""
+
+from __future__ import annotations
+
+import functools
+import marshal
+import pathlib
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import MAGIC_NUMBER
+
+from . import _native
+
+
+@functools.cache
+def know_own_interpreter() -> None:
+    """Tells the coordinator, once, how this interpreter compiles `worker.py`; usually it did so when it was installed."""
+    path = str(pathlib.Path(__file__).with_name("worker.py"))
+    try:
+        code = SourceFileLoader("farexec.worker", path).get_code("farexec.worker")
+    except (OSError, ImportError):  # the package is in an archive: workers compile it
+        return
+    _native.know_interpreter(sys.executable, MAGIC_NUMBER, sys.implementation.name, marshal.dumps(code))

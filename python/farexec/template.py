@@ -1,0 +1,211 @@
+"""The template: a warm interpreter, started like a worker, that forks workers instead of becoming one.
+
+Executed behind worker.py in the same namespace, by CPython from 3.7 on, on Linux. Its standard input is a socket, over which its coordinator
+asks for workers; `crates/farexec/src/template.rs` is the other end, and tells the messages. It has one thread, executes nothing
+but the preloads, and keeps no descriptor of any worker. What a worker has in common with all others is set up here, before the fork.
+"""
+# ruff: noqa: F821
+
+REQUEST = Struct("<cI")  # kind, length of the body
+STATE = Struct("<IQiI")  # umask, ignored signals, niceness, length of the processors' mask
+LIMITS = Struct("<32Q")  # soft and hard, by their numbers
+DESCRIPTORS = 5  # input and output of the protocol, standard output, standard error, working directory
+PID = Struct("<I")
+NAME = "farexec-tmpl"  # in the system's list of processes
+
+
+class Template(object):
+    """The connection to the coordinator, and what the next worker inherits."""
+
+    def __init__(self):
+        from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_WAITALL, socket
+
+        self._connection = socket(fileno=move_high(0))
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        if null > 2:
+            os.close(null)
+        os.dup2(2, 1)
+        self._receive = self._connection.recvmsg, (REQUEST.size, CMSG_SPACE(DESCRIPTORS * 4), MSG_CMSG_CLOEXEC | MSG_WAITALL)
+        self._wait_all = MSG_WAITALL
+        self._name = rename(NAME)
+
+    def fork_workers(self):
+        """Forks a worker for each request. Returns in the worker: the descriptors of its protocol, and what went wrong, if anything did."""
+        kind, body, _descriptors = self._next()
+        start = load_dump(body)
+        self._set_up(start["state"])
+        self._state = start["state"]
+        problem = self._preload(start["preload"])
+        if problem:
+            self._answer(b"E", problem.encode("utf-8", "replace"))
+            os._exit(0)
+        self._answer(b"R", b"")
+        while True:
+            kind, body, descriptors = self._next()
+            if kind == b"W":
+                os.waitpid(PID.unpack(body)[0], 0)
+                continue
+            if body != self._state:
+                self._follow(body)
+            try:
+                pid = os.fork()
+            except OSError:
+                self._answer(b"N", str(sys.exc_info()[1]).encode("utf-8", "replace"))
+            else:
+                if pid == 0:
+                    return self._become_worker(descriptors)
+                try:
+                    os.setpgid(pid, pid)
+                except OSError:  # it has ended already
+                    pass
+                self._answer(b"P", PID.pack(pid))
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _next(self):
+        receive, arguments = self._receive
+        data, ancillary, _flags, _address = receive(*arguments)
+        if len(data) < REQUEST.size:
+            os._exit(0)  # the coordinator is gone, or has no use for a template any more
+        kind, length = REQUEST.unpack(data)
+        body = self._connection.recv(length, self._wait_all) if length else b""
+        descriptors = ()
+        for _level, _type, passed in ancillary:
+            descriptors = Struct("=%di" % (len(passed) // 4)).unpack(passed)
+        return kind, body, descriptors
+
+    def _answer(self, kind, body):
+        try:
+            self._connection.sendall(REQUEST.pack(kind, len(body)) + body)
+        except OSError:
+            os._exit(0)
+
+    # What workers have in common.
+
+    def _set_up(self, state):
+        """Takes note of what the coordinator had at the start of the template, and of what a script in between made of it."""
+        umask, ignored, nice, limits, processors, environment = parts(state)
+        self._umask, self._ignored, self._processors = umask, ignored, processors
+        self._started_with = nice, limits
+        self._nice, self._limits = nice, limits
+        given, found = variables(environment), os.environb
+        self._changes = [(name, value) for name, value in found.items() if given.get(name) != value]
+        self._changes += [(name, None) for name in given if name not in found]
+        self._environment = environment
+
+    def _preload(self, names):
+        import gc
+        import atexit  # noqa: F401  what every worker needs is there before it is one
+
+        problem = preload(names)
+        if problem:
+            return problem
+        if thread._count() > 0:
+            return "cannot preload %s: that starts a thread, which no fork copies" % ", ".join(names)
+        import_loads()
+        find_extension()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        gc.collect()
+        gc.freeze()  # no worker's collector looks at what they share, which would copy it
+
+    def _follow(self, state):
+        """Sets what has changed at the coordinator since the last worker."""
+        umask, ignored, nice, limits, processors, environment = parts(state)
+        if umask != self._umask:
+            os.umask(umask)
+        if ignored != self._ignored:
+            changed = ignored ^ self._ignored
+            for number in range(1, 32):
+                if changed >> (number - 1) & 1 and number not in OWN_SIGNALS:
+                    signal.signal(number, signal.SIG_IGN if ignored >> (number - 1) & 1 else signal.SIG_DFL)
+        if processors != self._processors:
+            mask = int.from_bytes(processors, "little")
+            os.sched_setaffinity(0, [number for number in range(len(processors) * 8) if mask >> number & 1])
+        if environment != self._environment:
+            self._set_environment(variables(environment))
+        self._umask, self._ignored, self._processors, self._environment = umask, ignored, processors, environment
+        self._nice, self._limits = nice, limits
+        self._state = state
+
+    def _set_environment(self, wanted):
+        for name, value in self._changes:
+            if value is None:
+                wanted.pop(name, None)
+            else:
+                wanted[name] = value
+        zone = os.environb.get(b"TZ")
+        for name in [name for name in os.environb if name not in wanted]:
+            del os.environb[name]
+        for name, value in wanted.items():
+            if os.environb.get(name) != value:
+                os.environb[name] = value
+        if zone != os.environb.get(b"TZ"):
+            time.tzset()
+
+    # The worker, after the fork.
+
+    def _become_worker(self, descriptors):
+        os.close(self._connection.detach())
+        incoming, outgoing, stdout, stderr, directory = descriptors
+        problem = None
+        try:
+            os.setpgid(0, 0)
+            rename(self._name)
+            os.dup2(stdout, 1)
+            os.dup2(stderr, 2)
+            os.fchdir(directory)
+            if (self._nice, self._limits) != self._started_with:
+                self._set_limits()
+            numbers = sys.modules.get("numpy.random")
+            if numbers is not None:  # else all workers would draw the same ones; `random` sees to that itself
+                numbers.seed()
+        except Exception:
+            problem = "%s: %s" % (sys.exc_info()[0].__name__, sys.exc_info()[1])
+        protocol = move_high(incoming), move_high(outgoing)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return protocol + (problem,)
+
+    def _set_limits(self):
+        nice, limits = self._started_with
+        if self._limits != limits:
+            import resource
+
+            before, now = LIMITS.unpack(limits), LIMITS.unpack(self._limits)
+            for number in range(16):
+                pair = now[2 * number : 2 * number + 2]
+                if pair != before[2 * number : 2 * number + 2]:
+                    resource.setrlimit(number, tuple(-1 if value == 2**64 - 1 else value for value in pair))
+        if self._nice != nice:
+            os.setpriority(os.PRIO_PROCESS, 0, self._nice)
+
+
+OWN_SIGNALS = (2, 9, 13, 19, 25)  # an interpreter or the worker sets these itself, or nobody can: INT, KILL, PIPE, STOP, XFSZ
+
+
+def parts(state):
+    """Cuts up what a coordinator says of itself."""
+    umask, ignored, nice, size = STATE.unpack_from(state)
+    begin = STATE.size + LIMITS.size
+    return umask, ignored, nice, state[STATE.size : begin], state[begin : begin + size], state[begin + size :]
+
+
+def variables(environment):
+    return dict(item.split(b"=", 1) for item in environment.split(b"\0") if b"=" in item[1:])
+
+
+def rename(name):
+    """Gives this process a name in the system's list of processes; returns the one before."""
+    try:
+        descriptor = os.open("/proc/self/comm", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return name
+    try:
+        before = os.read(descriptor, 64).decode("utf-8", "replace").rstrip("\n")
+        os.write(descriptor, name.encode("utf-8", "replace"))
+        return before
+    finally:
+        os.close(descriptor)
