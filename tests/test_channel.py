@@ -102,7 +102,7 @@ cycle.append(cycle)
         ({Number(1): 2}, "Number"),
         ("\ud800", "UTF-8"),
         (["ok", "\ud800"], "[1]"),
-        (cycle, "nested"),
+        (cycle, "[0]: it contains itself"),
         (nested(5000), "nested"),
     ],
     ids=lambda value: value if isinstance(value, str) and value.isascii() else "item",

@@ -124,9 +124,7 @@ class Group:
     def _make(self, xspecs: Iterable[str | XSpec | None]) -> list[Gateway]:
         specs = [spec if isinstance(spec, XSpec) else XSpec(spec or self.defaultspec) for spec in xspecs]
         for spec in specs:
-            self.allocate_id(spec)
-            if spec.execmodel is None:
-                spec.execmodel = self._native.execmodel
+            self._complete(spec)
         know_own_interpreter()
         natives = self._native.start([spec._current() for spec in specs], default_python())
         made = [Gateway(native, spec, self) for native, spec in zip(natives, specs, strict=True)]
@@ -134,6 +132,12 @@ class Group:
         for gateway in made:
             _log.debug("gateway %s has started: %s, pid %s", gateway.id, gateway.spec, gateway.pid)
         return made
+
+    def _complete(self, spec: XSpec) -> None:
+        """Adds to a spec what the group says where it says nothing."""
+        self.allocate_id(spec)
+        if spec.execmodel is None:
+            spec.execmodel = self._native.execmodel
 
     def allocate_id(self, spec: XSpec) -> None:
         """Gives `spec` an id that no gateway of this group has, unless it has one.

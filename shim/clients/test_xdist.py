@@ -68,6 +68,14 @@ def test_warns():
 """
 
 
+def test_the_report_is_that_of_one_run(tmp_path):
+    """Workers' own reports stood between its lines."""
+    (tmp_path / "test_one.py").write_text("def test_one():\n    pass\n")
+    result = run_pytest(tmp_path, "-n", "2", "-q")
+    assert re.sub(r"in [0-9.]+s", "in N", result.stdout).split("\n")[-3:] == [f"{'.':73}[100%]", "1 passed in N", ""]
+    assert "test session starts" not in result.stdout and result.stdout.count(" in ") == 1, result.stdout
+
+
 @pytest.mark.parametrize("mode", ["load", "loadscope", "loadfile", "loadgroup", "worksteal", "no", "each"])
 def test_every_way_to_distribute(tmp_path, mode):
     (tmp_path / "test_one.py").write_text(SUITE)

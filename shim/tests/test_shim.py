@@ -11,10 +11,10 @@ import farexec
 
 def test_the_names_are_farexecs():
     for name in execnet.__all__:
-        if name.islower() or name.startswith("__"):
-            continue
-        assert getattr(execnet, name) is getattr(farexec, name)
-    assert execnet.makegateway is farexec.makegateway
+        if name != "Group" and not name.islower():
+            assert getattr(execnet, name) is getattr(farexec, name)
+    assert issubclass(execnet.Group, farexec.Group)
+    assert execnet.multi.Group is execnet.gateway.Group is execnet.Group
     assert execnet.__version__.startswith("2.99")
 
 
@@ -63,3 +63,18 @@ def test_a_gateway_that_exits_leaves_its_group_and_is_still_ended_with_it():
     assert gateway not in group and repr(group) == "<Group []>"
     group.terminate(timeout=1)
     assert gateway.returncode == 0
+
+
+PRINTING = """
+import execnet
+with execnet.Group(["popen", "popen//stdout=inherit"]) as group:
+    group.remote_exec("import sys; print(channel.gateway.id); print('complaint', file=sys.stderr)").waitclose()
+"""
+
+
+def test_what_workers_print_goes_nowhere_unless_it_is_asked_for():
+    """Each worker of pytest-xdist printed the report of its own test run between the lines of the real one."""
+    result = subprocess.run([sys.executable, "-c", PRINTING], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0
+    assert result.stdout == "gw1-worker\n"
+    assert result.stderr.count("complaint") == 2

@@ -10,7 +10,6 @@ from farexec import (
     DataFormatError,
     DumpError,
     Gateway,
-    Group,
     HostNotFound,
     LoadError,
     MultiChannel,
@@ -18,17 +17,15 @@ from farexec import (
     RSync,
     TimeoutError,
     XSpec,
-    default_group,
     dump,
     dumps,
     load,
     loads,
-    makegateway,
-    set_execmodel,
 )
 
 from . import gateway, gateway_base, gateway_bootstrap, gateway_io, gateway_socket, multi, rsync, xspec  # noqa: F401  as execnet has them
 from ._version import version as __version__
+from .multi import Group, default_group, makegateway, set_execmodel
 
 __all__ = [
     "Channel",

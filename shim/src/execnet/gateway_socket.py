@@ -1,5 +1,7 @@
 """What users import from ``execnet.gateway_socket``."""
 
-from farexec import Gateway, Group, HostNotFound, XSpec
+from farexec import Gateway, HostNotFound, XSpec
+
+from .multi import Group
 
 __all__ = ["Gateway", "Group", "HostNotFound", "XSpec"]
