@@ -154,6 +154,50 @@ fn nesting_is_bounded_both_ways_and_needs_little_stack() {
     }
 }
 
+/// Python writes the contents of a container a thousand at a time, each time behind a mark; a mark behind a container can also begin a tuple or
+/// frozenset beside it.
+#[test]
+fn what_python_writes_in_batches_is_one_container() {
+    let ints = |values: &[i64]| values.iter().copied().map(Value::Int).collect::<Vec<_>>();
+    let read = |payload: &[u8]| Value::from_payload(Encoding::Message, payload, COERCION);
+    let pair = |key: &str, value: i64| (Value::from(key), Value::Int(value));
+    let good: [(&[u8], Value); 6] = [
+        (b"](K\x01K\x02e(K\x03e(K\x04K\x05e.", Value::List(ints(&[1, 2, 3, 4, 5]))),
+        (
+            b"](](K\x01K\x02e(K\x03K\x04K\x05K\x06te.",
+            Value::List(vec![Value::List(ints(&[1, 2])), Value::Tuple(ints(&[3, 4, 5, 6]))]),
+        ),
+        (
+            b"](](K\x01e(K\x02e(K\x03\x91e.",
+            Value::List(vec![Value::List(ints(&[1, 2])), Value::FrozenSet(ints(&[3]))]),
+        ),
+        (
+            b"}(\x8c\x01aK\x01u(\x8c\x01bK\x02\x8c\x01cK\x03u.",
+            Value::Dict(vec![pair("a", 1), pair("b", 2), pair("c", 3)]),
+        ),
+        (b"\x8f(K\x01\x90(K\x02\x90.", Value::Set(ints(&[1, 2]))),
+        (b"](](](Ne(NNNNt\x86e(K\x01ee.", {
+            let inner =
+                Value::Tuple(vec![Value::List(vec![Value::None]), Value::Tuple(vec![Value::None; 4])]);
+            Value::List(vec![Value::List(vec![inner, Value::Int(1)])])
+        }),
+    ];
+    for (payload, value) in good {
+        assert_eq!(read(payload), Ok(value), "{payload:?}");
+    }
+    let bad: [&[u8]; 6] = [
+        b"](Ne(\x85e.",       // a tuple of an element that is in the list already
+        b"](Ne(Nu.",          // entries for a list
+        b"}(Nu(Nu.",          // keys without values
+        b"](Ne(N.",           // a mark is left
+        b"\x8f(N\x90(]\x90.", // what cannot be hashed
+        b"](Ne(Ntae.",        // an element for a tuple
+    ];
+    for payload in bad {
+        assert!(read(payload).is_err(), "{payload:?}");
+    }
+}
+
 /// Comparing in order, and then in any order, took time exponential in the depth.
 #[test]
 fn deep_values_that_differ_at_the_bottom_are_soon_told_apart() {

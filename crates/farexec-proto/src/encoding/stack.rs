@@ -125,15 +125,13 @@ impl<'b, 'p, B: Build<'p>> Stack<'b, 'p, B> {
         }
     }
 
-    /// Puts an empty container below the container on top.
-    pub(super) fn slip_under(&mut self, kind: Kind) -> Result<(), DecodeErrorKind> {
-        self.collect(kind, self.len())?;
-        if let [.., below, top] = &mut self.containers[..] {
-            std::mem::swap(below, top);
-            std::mem::swap(&mut below.index, &mut top.index);
+    /// Makes a container of the objects from `base` on but the topmost, which is a container itself, and puts it below that.
+    pub(super) fn slip_under(&mut self, kind: Kind, base: usize) -> Result<(), DecodeErrorKind> {
+        if let (Some(object), Some(container)) = (self.objects.pop(), self.containers.pop()) {
+            self.collect(kind, base)?;
+            self.containers.push(Container { index: self.len(), ..container });
+            self.objects.push(object);
         }
-        let len = self.len();
-        self.objects.swap(len - 2, len - 1);
         Ok(())
     }
 

@@ -23,12 +23,15 @@ struct Reader<'b, 'p, B: Build<'p>> {
     marks: Vec<Mark>,
 }
 
+#[derive(Clone, Copy)]
 struct Mark {
     /// The number of objects below it.
-    base: usize,
+    floor: usize,
     /// The empty container that would be the topmost of them. It is not made before its contents are there, so that it can be
     /// allocated at its length.
     pending: Option<Kind>,
+    /// Where the contents of that container begin: below the mark, if some of them came before it. Python writes a thousand at a time.
+    base: usize,
 }
 
 impl<'p, B: Build<'p>> Reader<'_, 'p, B> {
@@ -140,7 +143,7 @@ impl<'p, B: Build<'p>> Reader<'_, 'p, B> {
     fn text(&mut self, length: usize) -> Result<(), DecodeError> {
         let text = self.input.text(length)?;
         let filling = self.marks.last().filter(|mark| mark.pending == Some(Kind::Dict));
-        if filling.is_some_and(|dict| (self.stack.len() - dict.base).is_multiple_of(2)) {
+        if filling.is_some_and(|dict| (self.stack.len() - dict.floor).is_multiple_of(2)) {
             self.scalar(|builder| builder.key(text))
         } else {
             self.scalar(|builder| builder.str(text))
@@ -174,7 +177,8 @@ impl<'p, B: Build<'p>> Reader<'_, 'p, B> {
         if self.marks.len() == MAX_NESTING {
             return Err(self.input.error(DecodeErrorKind::TooDeep));
         }
-        self.marks.push(Mark { base: self.stack.len(), pending });
+        let floor = self.stack.len();
+        self.marks.push(Mark { floor, pending, base: floor });
         Ok(())
     }
 
@@ -199,9 +203,9 @@ impl<'p, B: Build<'p>> Reader<'_, 'p, B> {
     /// A tuple or frozenset of the objects above the mark.
     fn collect_marked(&mut self, kind: Kind) -> Result<(), DecodeError> {
         let mark = self.unmark()?;
-        let result = self.stack.collect(kind, mark.base).and_then(|()| match mark.pending {
-            // The container below the mark stays empty: it was not this that it waited for.
-            Some(pending) => self.stack.slip_under(pending),
+        let result = self.stack.collect(kind, mark.floor).and_then(|()| match mark.pending {
+            // The container below the mark has what it had before: it was not this that it waited for.
+            Some(pending) => self.stack.slip_under(pending, mark.base),
             None => Ok(()),
         });
         result.map_err(|kind| self.input.error(kind))
@@ -223,12 +227,21 @@ impl<'p, B: Build<'p>> Reader<'_, 'p, B> {
     fn extend_marked(&mut self, kind: Kind) -> Result<(), DecodeError> {
         let mark = self.unmark()?;
         let result = match mark.pending {
-            Some(pending) if pending == kind => self.stack.collect(kind, mark.base),
+            Some(pending) if pending == kind => {
+                if let [opcode::MARK, more @ ..] = self.input.rest()
+                    && (kind != Kind::Dict || (self.stack.len() - mark.floor).is_multiple_of(2))
+                {
+                    self.input.go_on_with(more);
+                    self.marks.push(Mark { floor: self.stack.len(), ..mark });
+                    return Ok(());
+                }
+                self.stack.collect(kind, mark.base)
+            }
             Some(_) => Err(DecodeErrorKind::Malformed("elements for a container of another kind")),
-            None if mark.base == self.floor() => {
+            None if mark.floor == self.floor() => {
                 Err(DecodeErrorKind::Malformed("elements without a container"))
             }
-            None => self.stack.extend(kind, mark.base),
+            None => self.stack.extend(kind, mark.floor),
         };
         result.map_err(|kind| self.input.error(kind))
     }
@@ -249,7 +262,7 @@ impl<'p, B: Build<'p>> Reader<'_, 'p, B> {
     /// The number of objects below the topmost mark.
     #[inline]
     fn floor(&self) -> usize {
-        self.marks.last().map_or(0, |mark| mark.base)
+        self.marks.last().map_or(0, |mark| mark.floor)
     }
 
     fn frame(&mut self) -> Result<(), DecodeError> {
