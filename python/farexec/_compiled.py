@@ -1,4 +1,4 @@
-"""The worker as the running interpreter compiles it: what workers in the same interpreter need not do again."""
+"""What this installation has for workers: worker.py as the running interpreter compiles it, and the extension module."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from . import _native
 
 @functools.cache
 def know_own_interpreter() -> None:
-    """Tells the coordinator, once, how this interpreter compiles `worker.py`; usually it did so when it was installed."""
+    """Tells the coordinator, once, how this interpreter compiles `worker.py`; usually it did so when it was installed. And where its
+    extension module is, for workers that are to be sent it."""
+    if _native.__file__ is not None:
+        _native.offer_extension(_native.__file__)
     path = str(pathlib.Path(__file__).with_name("worker.py"))
     try:
         code = SourceFileLoader("farexec.worker", path).get_code("farexec.worker")

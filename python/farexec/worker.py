@@ -80,6 +80,9 @@ def main(incoming=None, outgoing=None, problem=None):
         return
     start = load_dump(payload)
     problem = problem or apply_start(start)
+    if start.get("push") and may_be_native(start) and find_extension() is None:
+        if not receive_extension(incoming, outgoing):
+            return
     make, model_problem = gateway_class(start)
     problem = problem or model_problem
     gateway = make(incoming, outgoing, start)
@@ -116,7 +119,7 @@ def gateway_class(start):
     if start.get("threads") == u"none":
         return Unthreaded, "threads=none does not go with the execution model %s" % model if start.get("extension") else None
     if not start.get("extension"):
-        extension = find_extension() if start.get("native") else None
+        extension = find_extension() if may_be_native(start) else None
         if extension is None:
             return Gateway, None
         return lambda incoming, outgoing, start: NativeGateway(extension, incoming, outgoing, start), None
@@ -125,6 +128,46 @@ def gateway_class(start):
         return green_gateway(model), None  # noqa: F821  the extension defines it
     except ImportError:
         return Gateway, "the execution model %s needs the package %s: %s" % (model, model, sys.exc_info()[1])
+
+
+def may_be_native(start):
+    return bool(start.get("native")) and not start.get("extension") and start.get("threads") != u"none"
+
+
+def receive_extension(incoming, outgoing):
+    """Asks the coordinator for the extension module, and loads what comes, if anything does; returns whether the coordinator is there."""
+    if PY2 or PYPY or sys.version_info < (3, 10) or "t" in sys.abiflags or not hasattr(os, "memfd_create"):
+        return True
+    global greeting
+    hello = dict(describe_self(), asks_extension=True, machine=text(os.uname().machine))
+    data = greeting + frame(HELLO, 0, dump(hello, b"S"), DUMP_FORMAT)
+    greeting = b""  # what follows is another HELLO, and no beginning
+    while data:
+        data = data[write(outgoing, data) :]
+    header = read_exactly(incoming, 10)
+    payload = header and read_exactly(incoming, HEADER.unpack(header)[3])
+    if payload is None:
+        return False
+    if payload:
+        load_extension(payload)
+    return True
+
+
+def load_extension(payload):
+    """Loads the extension module from memory: no file is left behind, and none is needed."""
+    from zlib import decompress
+
+    descriptor = os.memfd_create("farexec", os.MFD_CLOEXEC)
+    try:
+        data = memoryview(decompress(payload))
+        while data:
+            data = data[write(descriptor, data) :]
+        path = "/proc/self/fd/%d" % descriptor
+        import_extension(sys.modules["_frozen_importlib_external"].ExtensionFileLoader(EXTENSION, path), path)
+    except Exception:  # it does not fit after all, or may not be executed from memory: it goes without
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def take_descriptors():
@@ -269,6 +312,29 @@ except NameError:  # Python 2
 
 for _error in (DataFormatError, DumpError, LoadError, RemoteError, TimeoutError):
     _error.__module__ = "farexec"  # where a reader of a traceback can look it up
+
+
+greeting = MARKER  # what stands before the first HELLO
+
+
+def describe_self():
+    """Returns what every HELLO says."""
+    try:
+        directory = os.getcwd()
+    except OSError:
+        directory = ""
+    implementation = sys.implementation.name if hasattr(sys, "implementation") else "cpython"
+    return {
+        "protocol": PROTOCOL_VERSION,
+        "worker": text("pure"),
+        "implementation": text(implementation),
+        "version": list(sys.version_info[:3]),
+        "executable": text(sys.executable or ""),
+        "platform": text(sys.platform),
+        "cwd": text(directory),
+        "pid": os.getpid(),
+        "reads_message": READS_MESSAGE,
+    }
 
 
 NO_ENDMARKER = object()
@@ -538,25 +604,9 @@ class WorkerGateway(object):
         return "<WorkerGateway id=%r>" % self.id
 
     def say_hello(self, problem):
-        try:
-            directory = os.getcwd()
-        except OSError:
-            directory = ""
-        implementation = sys.implementation.name if hasattr(sys, "implementation") else "cpython"
-        hello = {
-            "protocol": PROTOCOL_VERSION,
-            "worker": text(self.kind),
-            "implementation": text(implementation),
-            "version": list(sys.version_info[:3]),
-            "executable": text(sys.executable or ""),
-            "platform": text(sys.platform),
-            "cwd": text(directory),
-            "pid": os.getpid(),
-            "reads_message": READS_MESSAGE,
-            "error": text(problem) if problem else None,
-            "compiled": globals().pop("compiled", None),  # stage 1 may have left it, for the next worker to start quicker
-        }
-        self._answer(dump(hello, b"S"))
+        hello = dict(describe_self(), worker=text(self.kind), error=text(problem) if problem else None)
+        hello["compiled"] = globals().pop("compiled", None)  # stage 1 may have left it, for the next worker to start quicker
+        self._answer(greeting, dump(hello, b"S"))
 
     def serve(self):
         """Executes in the main thread what arrives for it, until the gateway has ended and all executions with it."""
@@ -674,8 +724,8 @@ class Gateway(WorkerGateway):
             self._post(frame(OPEN, number))
         return channel
 
-    def _answer(self, hello):
-        self._post(MARKER + frame(HELLO, 0, hello, DUMP_FORMAT))
+    def _answer(self, greeting, hello):
+        self._post(greeting + frame(HELLO, 0, hello, DUMP_FORMAT))
 
     # Executions: who runs them.
 
@@ -1353,22 +1403,30 @@ def find_extension():
     """Returns the extension module of the farexec that can be imported here, if it fits; nothing else of the package is imported."""
     if PY2 or PYPY:
         return None
-    name = "farexec._native"
-    extension = sys.modules.get(name)
+    extension = sys.modules.get(EXTENSION)
     try:
         if extension is None:
             for finder in sys.meta_path:
                 package = finder.find_spec("farexec", None)
                 if package is not None:
                     break
-            found = sys.modules["_frozen_importlib_external"].PathFinder.find_spec(name, package.submodule_search_locations)
-            extension = found.loader.create_module(found)
-            extension.__spec__ = found
-            found.loader.exec_module(extension)
-            sys.modules[name] = extension
+            found = sys.modules["_frozen_importlib_external"].PathFinder.find_spec(EXTENSION, package.submodule_search_locations)
+            extension = import_extension(found.loader, found.origin)
         return extension if extension.WORKER_INTERFACE == WORKER_INTERFACE else None
     except Exception:  # there is none, or none for this interpreter: an ImportError, mostly
         return None
+
+
+EXTENSION = "farexec._native"
+
+
+def import_extension(loader, path):
+    found = sys.modules["_frozen_importlib"].ModuleSpec(EXTENSION, loader, origin=path)
+    extension = loader.create_module(found)
+    extension.__spec__ = found
+    loader.exec_module(extension)
+    sys.modules[EXTENSION] = extension
+    return extension
 
 
 class Unthreaded(Gateway):

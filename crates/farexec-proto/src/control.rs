@@ -32,6 +32,8 @@ pub struct Start {
     pub dont_write_bytecode: bool,
     /// Whether the worker may be native, where it can.
     pub native: bool,
+    /// Whether a worker that has no extension module, and could use one, may ask for it.
+    pub push: bool,
     /// Modules to import before anything is executed.
     pub preload: Vec<String>,
     /// `none`: the worker starts no thread.
@@ -62,6 +64,10 @@ pub struct Hello {
     pub pid: u32,
     /// Whether the worker understands the message encoding.
     pub reads_message: bool,
+    /// `os.uname().machine`, of a worker that asks for the extension module.
+    pub machine: String,
+    /// Whether the worker asks for the extension module. Another HELLO follows then, once it was sent.
+    pub asks_extension: bool,
     /// Why what START asked for could not be done.
     pub error: Option<String>,
     /// The worker's code, if stage 1 asked for it.

@@ -22,6 +22,8 @@ pub enum Kind {
     Start = 0x01,
     /// Worker to coordinator, first of all: who answers.
     Hello = 0x02,
+    /// Coordinator to worker, in answer to a HELLO that asks for it: the extension module, or nothing.
+    Extension = 0x03,
     /// Coordinator to worker: execute code, talking over a new channel.
     Execute = 0x10,
     /// One item on a channel.
@@ -55,6 +57,7 @@ impl Kind {
         Some(match number {
             0x01 => Self::Start,
             0x02 => Self::Hello,
+            0x03 => Self::Extension,
             0x10 => Self::Execute,
             0x11 => Self::Item,
             0x12 => Self::Open,

@@ -185,6 +185,8 @@ impl<C> Session<C> {
             },
             Kind::Start => Ok(Event::Start(payload)),
             Kind::Hello => Ok(Event::Hello(payload)),
+            // Its receiver takes it off the stream before there is a session.
+            Kind::Extension => Ok(Event::Nothing),
             Kind::Status => Ok(Event::StatusAsked),
             Kind::StatusReply => Ok(Event::Status(encoding, payload)),
             Kind::Ping if payload.len() > MAX_PING => Err(ProtocolError::BadPayload(kind, payload.len())),
@@ -252,7 +254,7 @@ impl<C> Session<C> {
 
     fn check_sender(&self, kind: Kind) -> Result<(), ProtocolError> {
         let only_from = match kind {
-            Kind::Start | Kind::Execute | Kind::Status | Kind::Terminate => Side::Coordinator,
+            Kind::Start | Kind::Extension | Kind::Execute | Kind::Status | Kind::Terminate => Side::Coordinator,
             Kind::Hello | Kind::StatusReply => Side::Worker,
             _ => return Ok(()),
         };

@@ -129,6 +129,12 @@ fn why(gateway: &Gateway, how: Termination) -> Option<String> {
     }
 }
 
+/// Has the extension module in a file sent to workers whose specs say `native=push`, and that have none of their own.
+#[pyfunction]
+pub(crate) fn offer_extension(path: PathBuf) {
+    farexec::offer_extension(path);
+}
+
 /// The keys and values of a spec, in order.
 #[pyfunction]
 pub(crate) fn parse_spec(text: &str) -> PyResult<Vec<(String, Option<String>)>> {

@@ -32,6 +32,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(serialize::dumps, module)?)?;
     module.add_function(wrap_pyfunction!(serialize::loads, module)?)?;
     module.add_function(wrap_pyfunction!(group::know_interpreter, module)?)?;
+    module.add_function(wrap_pyfunction!(group::offer_extension, module)?)?;
     module.add_function(wrap_pyfunction!(group::parse_spec, module)?)?;
     module.add_function(wrap_pyfunction!(rsync::rsync, module)?)?;
     module.add_class::<map::PyMap>()?;

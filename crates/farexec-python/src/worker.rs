@@ -85,12 +85,12 @@ impl PyWorker {
         Ok(Self(served))
     }
 
-    /// Answers the coordinator with the payload of a HELLO.
-    fn say_hello(&self, payload: &[u8]) -> PyResult<()> {
+    /// Answers the coordinator with the payload of a HELLO; behind `greeting`, unless that was sent with another one.
+    fn say_hello(&self, greeting: &[u8], payload: &[u8]) -> PyResult<()> {
         let coercion = StringCoercion::default();
         let hello: Hello = from_payload(Encoding::Dump, payload, coercion)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        self.0.worker.say_hello(&hello).map_err(|error| PyValueError::new_err(error.to_string()))
+        self.0.worker.say_hello(&hello, !greeting.is_empty()).map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     /// Waits for something that the main thread is to execute: (channel, request). None: there will be nothing more.

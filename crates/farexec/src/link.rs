@@ -36,6 +36,7 @@ use farexec_proto::{ChannelId, Encoding};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::end::{Cause, ChannelEnd, EndReason, RemoteError};
+use crate::extension;
 use crate::inbox::{Inbox, SharedCoercion, Wakers};
 use crate::limits::{BREATH, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN};
 use crate::outbox::{Broken, Outbox};
@@ -525,6 +526,10 @@ impl Link {
                 Event::Hello(payload) => match decode_control(Encoding::Dump, &payload) {
                     Ok(hello) => {
                         let hello: Hello = hello;
+                        if hello.asks_extension {
+                            extension::write_for(&hello, &mut replies);
+                            continue;
+                        }
                         self.reads_message.store(hello.reads_message, Ordering::Relaxed);
                         self.far_pid.store(hello.pid, Ordering::Relaxed);
                         self.answers.lock().set_hello(hello);

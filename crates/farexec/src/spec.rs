@@ -39,8 +39,8 @@ pub struct Spec {
     pub execmodel: Option<ExecModel>,
     /// Whether importing at the worker leaves no `.pyc` files.
     pub dont_write_bytecode: bool,
-    /// Whether the worker may be native; the variable `FAREXEC_NATIVE` says so if missing, and else it may.
-    pub native: Option<bool>,
+    /// Whether the worker may be native; the variable `FAREXEC_NATIVE` says so if missing, and else it is where it can be.
+    pub native: Option<Native>,
     /// Where the worker's standard output goes.
     pub stdout: Output,
     /// Where the worker's standard error goes.
@@ -79,6 +79,32 @@ pub enum Transport {
     VagrantSsh(Vec<String>),
     /// A socket server at `host:port`; without an address only together with [`Spec::installvia`].
     Socket(Option<String>),
+}
+
+/// Whether a worker may be native: use the extension module of a farexec for its connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Native {
+    /// Where its interpreter can import one that fits.
+    #[default]
+    Auto,
+    /// There, and where none is installed but the one that was offered here ([`offer_extension`](crate::offer_extension)) fits:
+    /// it is sent.
+    Push,
+    /// Never.
+    No,
+}
+
+impl FromStr for Native {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "push" => Ok(Self::Push),
+            "no" => Ok(Self::No),
+            _ => Err("take `auto`, `push` or `no`".into()),
+        }
+    }
 }
 
 /// How a worker executes what it is sent.
@@ -327,9 +353,7 @@ impl Spec {
             }
             "nice" => self.nice = Some(text.parse().map_err(|_| bad("is no whole number"))?),
             "execmodel" => self.execmodel = Some(text.parse().map_err(|reason: String| bad(&reason))?),
-            "native" => {
-                self.native = Some(parse_native(text).ok_or_else(|| bad("take `auto` or `no`"))?);
-            }
+            "native" => self.native = Some(text.parse().map_err(|reason: String| bad(&reason))?),
             "dont_write_bytecode" => self.dont_write_bytecode = value != Some("0"),
             "stdout" | "stderr" => {
                 let output = match text {
@@ -351,15 +375,6 @@ impl Spec {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether workers may be native, as `native=` and the variable `FAREXEC_NATIVE` say it.
-pub(crate) fn parse_native(text: &str) -> Option<bool> {
-    match text {
-        "auto" => Some(true),
-        "no" => Some(false),
-        _ => None,
     }
 }
 

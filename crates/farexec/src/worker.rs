@@ -117,14 +117,15 @@ impl Worker {
         &self.gateway
     }
 
-    /// Answers the coordinator: says who this is. What the coordinator asks for is taken in from now on.
+    /// Answers the coordinator: says who this is, behind what stands before its first frame unless one was sent already. What the
+    /// coordinator asks for is taken in from now on.
     ///
     /// # Errors
     /// [`EncodeError`] if it cannot be said. A coordinator that is gone is no error here: the worker has ended then.
-    pub fn say_hello(&self, hello: &Hello) -> Result<(), EncodeError> {
+    pub fn say_hello(&self, hello: &Hello, is_first: bool) -> Result<(), EncodeError> {
         let mut payload = Vec::new();
         dump::encode(&AsItem(hello), &mut payload)?;
-        let mut out = MARKER.to_vec();
+        let mut out = if is_first { MARKER.to_vec() } else { Vec::new() };
         frame::write(&mut out, Kind::Hello, Encoding::Dump, ChannelId::GATEWAY, &payload);
         let _ = self.link().send(&out);
         self.link().start_reading();

@@ -17,7 +17,7 @@ use crate::gateway::Gateway;
 use crate::interpreter::{self, Setting};
 use crate::link::Link;
 use crate::output::Outputs;
-use crate::spec::{ExecModel, Output, Spec, SpecError, Transport, parse_native};
+use crate::spec::{ExecModel, Native, Output, Spec, SpecError, Transport};
 use crate::wait::Wait;
 
 pub(crate) use ssh::Masters;
@@ -155,6 +155,7 @@ fn python(spec: &Spec) -> Result<Vec<String>, StartError> {
 /// What START says to a worker that this side cannot set up before it starts.
 fn far_start(order: &Order<'_>) -> Start {
     let Order { spec, id, execmodel, .. } = *order;
+    let native = spec.native.unwrap_or_else(native_by_default);
     Start {
         protocol: PROTOCOL_VERSION,
         id: id.into(),
@@ -164,7 +165,8 @@ fn far_start(order: &Order<'_>) -> Start {
         chdir: spec.chdir.clone(),
         nice: spec.nice,
         dont_write_bytecode: spec.dont_write_bytecode,
-        native: spec.native.unwrap_or_else(native_by_default),
+        native: native != Native::No,
+        push: native == Native::Push,
         preload: spec.preload.clone().unwrap_or_default(),
         threads: spec.threads_none.then(|| "none".into()),
         group: true,
@@ -173,9 +175,9 @@ fn far_start(order: &Order<'_>) -> Start {
 }
 
 /// Whether workers may be native whose spec does not say.
-fn native_by_default() -> bool {
+fn native_by_default() -> Native {
     let said = std::env::var("FAREXEC_NATIVE").ok();
-    said.is_none_or(|said| parse_native(&said).unwrap_or(true))
+    said.and_then(|said| said.parse().ok()).unwrap_or_default()
 }
 
 /// Sends what makes an interpreter a worker.
