@@ -68,7 +68,7 @@ WORKLOADS = (
     Workload("python-loads-ints", "`loads` of an int of a list", 50, 1000),
     Workload("python-dumps-records", "`dumps` of a record", 50, 100),
     Workload("python-loads-records", "`loads` of a record", 50, 100),
-    Workload("python-round-trip", "an int to a worker and back", 500, runs=3),
+    Workload("python-round-trip", "an int to a worker and back", 500, tolerance=20, runs=3),
     Workload("python-round-trip-records", "a record of a list to a worker and back", 50, 100),
     Workload("python-ints-out", "an int sent to a worker", 10_000, runs=3),
     Workload("python-ints-in", "an int received from a worker", 10_000, tolerance=20, runs=3),
