@@ -288,7 +288,27 @@ def test_a_socket_needs_an_address(group, spec):
         group.makegateway(spec)
 
 
-def test_relays_end_last_and_what_they_carry_ends_with_them(group):
+def test_relays_end_last(group, tmp_path):
+    for spec in ("popen//id=first", "popen//id=second//via=first", "popen//id=third//via=second", "popen//id=beside//via=first"):
+        gateway = group.makegateway(spec)
+        gateway.remote_exec(note_the_end, path=str(tmp_path / "ends"), name=gateway.id).waitclose(10)
+    group.terminate(timeout=10)
+    ends = (tmp_path / "ends").read_text().split()
+    assert sorted(ends) == ["beside", "first", "second", "third"], "each had the time to end in order"
+    assert ends[-1] == "first" and ends.index("third") < ends.index("second")
+
+
+def note_the_end(channel, path, name):
+    import atexit
+
+    def note():
+        with open(path, "a") as file:
+            file.write(name + "\n")
+
+    atexit.register(note)
+
+
+def test_what_a_relay_carries_ends_with_it(group):
     relay = group.makegateway("popen//id=relay")
     carried = group.makegateway("popen//via=relay")
     pid = carried.pid
