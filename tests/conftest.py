@@ -13,6 +13,7 @@ import servers
 
 def pytest_addoption(parser):
     names = ", ".join(interpreters.EXPECTED)
+    parser.addoption("--start", metavar="MODE", help="start workers whose spec does not say how by: template, spawn")
     parser.addoption("--worker", metavar="NAME", help=f"start workers in this interpreter: {names}, or a path")
 
 
@@ -49,6 +50,14 @@ def workers_version(request):
     source = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
     said = subprocess.run([path, "-c", source], capture_output=True, text=True, check=True).stdout
     return tuple(map(int, said.split(".")))
+
+
+@pytest.fixture(autouse=True)
+def start_mode(request, monkeypatch):
+    """How workers on this machine are started whose spec does not say."""
+    mode = request.config.getoption("--start")
+    if mode:
+        monkeypatch.setenv("FAREXEC_START", mode)
 
 
 @pytest.fixture
