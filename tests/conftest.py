@@ -13,6 +13,7 @@ import servers
 
 def pytest_addoption(parser):
     names = ", ".join(interpreters.EXPECTED)
+    parser.addoption("--start", metavar="MODE", help="start workers whose spec does not say how by: template, spawn")
     parser.addoption("--worker", metavar="NAME", help=f"start workers in this interpreter: {names}, or a path")
     parser.addoption("--spec", metavar="SPEC", action="append", help="start workers there instead of on this machine; see tests/places.py")
 
@@ -84,6 +85,14 @@ def workers_version(worker_python):
 def killed(request):
     """What is known of a worker that was killed: told, returncode."""
     return places.killed(request.config.getoption("--spec"))
+
+
+@pytest.fixture(autouse=True)
+def start_mode(request, monkeypatch):
+    """How workers on this machine are started whose spec does not say."""
+    mode = request.config.getoption("--start")
+    if mode:
+        monkeypatch.setenv("FAREXEC_START", mode)
 
 
 @pytest.fixture

@@ -138,3 +138,54 @@ assert 0.3 <= time.monotonic() - began < 10
     said = "" if model == "eventlet" else result.stderr
     assert (result.returncode, said) == (0, ""), result.stderr
     assert file.read_text() == "interrupted"
+
+
+LAST_DEEDS = {
+    "an exit handler": "import atexit; atexit.register(open(path, 'w').write, 'done')",
+    "a file that was not closed": "sys.kept = open(path, 'w'); sys.kept.write('done')",
+    "an object with something to do": """
+class Kept:
+    def __del__(self, open=open, path=path):
+        with open(path, 'w') as file:
+            file.write('done')
+sys.kept = Kept()
+""",
+    "the same without a trace of it for the collector": """
+class Kept:
+    __slots__ = ()
+    def __del__(self, open=open, path=path):
+        with open(path, 'w') as file:
+            file.write('done')
+sys.kept = Kept()
+""",
+    "a generator in the middle": """
+def steps(open=open, path=path):
+    try:
+        yield
+    finally:
+        with open(path, 'w') as file:
+            file.write('done')
+sys.kept = steps()
+next(sys.kept)
+""",
+    "a thread": "import threading, time; threading.Thread(target=lambda: (time.sleep(0.5), open(path, 'w').write('done'))).start()",
+    "a weak reference": """
+import _weakref
+class Kept:
+    pass
+sys.kept = Kept()
+sys.reference = _weakref.ref(sys.kept, lambda _, open=open: open(path, 'w').write('done'))
+del sys.kept
+""",
+}
+
+
+@pytest.mark.parametrize("start", ["template", "spawn"])
+@pytest.mark.parametrize("deed", LAST_DEEDS)
+def test_what_is_done_at_the_end_of_an_interpreter_is_done(tmp_path, start, deed, group):
+    """A worker that ended as forks of multiprocessing do, without the end of an interpreter, lost what was to be written then."""
+    file = tmp_path / "file"
+    source = f"import sys; path = {str(file)!r}\n{LAST_DEEDS[deed]}"
+    group.makegateway(f"popen//start={start}").remote_exec(source).waitclose()
+    group.terminate(timeout=20)
+    assert file.read_text() == "done"

@@ -10,6 +10,7 @@ import pytest
 import interpreters
 from places import SUITE
 
+pytestmark = pytest.mark.timeout(300)
 
 # The suite itself runs with native workers that are forked from a template.
 KINDS = {

@@ -7,7 +7,6 @@ import textwrap
 
 import pytest
 
-import farexec
 import interpreters
 from processes import wait_until_gone
 

@@ -34,7 +34,9 @@ def look(channel):
     import signal
     import sys
 
-    status = dict(line.split(":\t", 1) for line in open("/proc/self/status") if ":\t" in line)
+    with open("/proc/self/status") as lines, open("/proc/self/cmdline") as words:
+        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        command = words.read()
     here = "/proc/self/fd/"
     links = {number: os.readlink(here + number) for number in os.listdir(here) if os.path.exists(here + number)}
     umask = os.umask(0)
@@ -57,8 +59,8 @@ def look(channel):
             "leads its group": os.getpgrp() == os.getpid(),
             "session": os.getsid(0),
             "threads": int(status["Threads"]),
-            "command line": open("/proc/self/cmdline").read().partition("\0")[0],
-            "sys": [sys.path, sys.argv, list(sys.flags), sys.executable, sys.prefix, sys.dont_write_bytecode, sys._xoptions, sys.warnoptions],
+            "command line": command.partition("\0")[0],
+            "sys": [sys.path, sys.argv, list(sys.flags), sys.executable, sys.dont_write_bytecode, sys._xoptions, sys.warnoptions],
             "streams": [(s.encoding, s.errors, s.line_buffering, s.fileno(), s.isatty()) for s in (sys.stdin, sys.stdout, sys.stderr)],
             "locale": [locale.setlocale(locale.LC_ALL), sys.getfilesystemencoding()],
             "collector": [gc.isenabled(), gc.get_threshold()],
@@ -179,7 +181,7 @@ print([gateway.remote_exec(who).receive()[:3] for gateway in group])
     said = ended.stdout + ended.stderr
     if "PermissionError" in said or "Permission denied" in said:
         pytest.skip("nobody cannot run the interpreter here")
-    assert f"[65534, 65534, []]]" in said, said
+    assert "[65534, 65534, []]]" in said, said
 
 
 def test_random_numbers_differ(group):
@@ -201,7 +203,8 @@ def test_random_numbers_of_numpy_differ(group):
 def test_the_seed_of_hashes_is_what_was_asked_for(group):
     """Workers of one template have the same seed, so that a given one has to have a template of its own."""
     draw = "channel.send(hash('farexec'))"
-    drawn = [group.makegateway(TEMPLATE + seed).remote_exec(draw).receive() for seed in ("", "//env:PYTHONHASHSEED=1", "//env:PYTHONHASHSEED=2")]
+    seeds = "", "//env:PYTHONHASHSEED=1", "//env:PYTHONHASHSEED=2"
+    drawn = [group.makegateway(TEMPLATE + seed).remote_exec(draw).receive() for seed in seeds]
     assert len(set(drawn)) == 3
     assert group.makegateway(SPAWN + "//env:PYTHONHASHSEED=1").remote_exec(draw).receive() == drawn[1]
 

@@ -1,17 +1,20 @@
 """The template: a warm interpreter, started like a worker, that forks workers instead of becoming one.
 
-Executed behind worker.py in the same namespace, by CPython from 3.7 on, on Linux. Its standard input is a socket, over which its coordinator
-asks for workers; `crates/farexec/src/template.rs` is the other end, and tells the messages. It has one thread, executes nothing
-but the preloads, and keeps no descriptor of any worker. What a worker has in common with all others is set up here, before the fork.
+Executed behind worker.py in the same namespace, by CPython from 3.7 on, on Linux. Its standard input is a socket, over which its
+coordinator asks for workers; `crates/farexec/src/template.rs` is the other end, and tells the messages. It has one thread, executes nothing
+but the preloads, and keeps no descriptor of any worker.
+
+A forked process copies each page of memory that it writes to, and whoever looks at an object writes to its count of references. So
+what can be done before the fork is done there, and the worker does little, with few objects.
 """
-# ruff: noqa: F821
+# ruff: noqa: F821  the names of worker.py
 
 REQUEST = Struct("<cI")  # kind, length of the body
 STATE = Struct("<IQiI")  # umask, ignored signals, niceness, length of the processors' mask
 LIMITS = Struct("<32Q")  # soft and hard, by their numbers
-DESCRIPTORS = 5  # input and output of the protocol, standard output, standard error, working directory
+PASSED = Struct("=5i")  # input and output of the protocol, standard output, standard error, working directory
 PID = Struct("<I")
-NAME = "farexec-tmpl"  # in the system's list of processes
+NAME = b"farexec-tmpl"  # in the system's list of processes
 
 
 class Template(object):
@@ -20,15 +23,16 @@ class Template(object):
     def __init__(self):
         from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_WAITALL, socket
 
-        self._connection = socket(fileno=move_high(0))
+        self._socket = connection = socket(fileno=move_high(0))
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         if null > 2:
             os.close(null)
         os.dup2(2, 1)
-        self._receive = self._connection.recvmsg, (REQUEST.size, CMSG_SPACE(DESCRIPTORS * 4), MSG_CMSG_CLOEXEC | MSG_WAITALL)
-        self._wait_all = MSG_WAITALL
+        self._receive = connection.recvmsg, (REQUEST.size, CMSG_SPACE(PASSED.size), MSG_CMSG_CLOEXEC | MSG_WAITALL)
+        self._receive_rest = lambda length: connection.recv(length, MSG_WAITALL)
         self._name = rename(NAME)
+        self._move = mover()
 
     def fork_workers(self):
         """Forks a worker for each request. Returns in the worker: the descriptors of its protocol, and what went wrong, if anything did."""
@@ -69,15 +73,13 @@ class Template(object):
         if len(data) < REQUEST.size:
             os._exit(0)  # the coordinator is gone, or has no use for a template any more
         kind, length = REQUEST.unpack(data)
-        body = self._connection.recv(length, self._wait_all) if length else b""
-        descriptors = ()
-        for _level, _type, passed in ancillary:
-            descriptors = Struct("=%di" % (len(passed) // 4)).unpack(passed)
+        body = self._receive_rest(length) if length else b""
+        descriptors = PASSED.unpack(ancillary[0][2]) if ancillary else ()
         return kind, body, descriptors
 
     def _answer(self, kind, body):
         try:
-            self._connection.sendall(REQUEST.pack(kind, len(body)) + body)
+            self._socket.sendall(REQUEST.pack(kind, len(body)) + body)
         except OSError:
             os._exit(0)
 
@@ -96,15 +98,17 @@ class Template(object):
 
     def _preload(self, names):
         import gc
-        import atexit  # noqa: F401  what every worker needs is there before it is one
+        import atexit  # noqa: F401  what every worker imports
 
         problem = preload(names)
         if problem:
             return problem
         if thread._count() > 0:
             return "cannot preload %s: that starts a thread, which no fork copies" % ", ".join(names)
+        self._draws = sys.modules.get("numpy.random")
         import_loads()
         find_extension()
+        about_interpreter()
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
@@ -148,26 +152,26 @@ class Template(object):
     # The worker, after the fork.
 
     def _become_worker(self, descriptors):
-        os.close(self._connection.detach())
         incoming, outgoing, stdout, stderr, directory = descriptors
+        close, dup2, move = os.close, os.dup2, self._move
+        close(self._socket.detach())
         problem = None
         try:
             os.setpgid(0, 0)
             rename(self._name)
-            os.dup2(stdout, 1)
-            os.dup2(stderr, 2)
+            dup2(stdout, 1)
+            dup2(stderr, 2)
             os.fchdir(directory)
             if (self._nice, self._limits) != self._started_with:
                 self._set_limits()
-            numbers = sys.modules.get("numpy.random")
-            if numbers is not None:  # else all workers would draw the same ones; `random` sees to that itself
-                numbers.seed()
+            if self._draws is not None:  # else all workers would draw the same numbers; `random` sees to that itself
+                self._draws.seed()
         except Exception:
             problem = "%s: %s" % (sys.exc_info()[0].__name__, sys.exc_info()[1])
-        protocol = move_high(incoming), move_high(outgoing)
+        protocol = move(incoming), move(outgoing)
         for descriptor in descriptors:
-            os.close(descriptor)
-        return protocol + (problem,)
+            close(descriptor)
+        return protocol[0], protocol[1], problem
 
     def _set_limits(self):
         nice, limits = self._started_with
@@ -200,12 +204,25 @@ def variables(environment):
 def rename(name):
     """Gives this process a name in the system's list of processes; returns the one before."""
     try:
-        descriptor = os.open("/proc/self/comm", os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open("/proc/self/comm", 0x80002)  # O_RDWR | O_CLOEXEC
     except OSError:
         return name
     try:
-        before = os.read(descriptor, 64).decode("utf-8", "replace").rstrip("\n")
-        os.write(descriptor, name.encode("utf-8", "replace"))
-        return before
+        before = os.read(descriptor, 64)
+        os.write(descriptor, name)
+        return before[:-1]
     finally:
         os.close(descriptor)
+
+
+def mover():
+    """Returns what move_high() is, for descriptors that no child inherits already, and without an import."""
+    from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+    def move(descriptor):
+        try:
+            return fcntl(descriptor, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
+        except OSError:  # the process may not have that many
+            return fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
+
+    return move

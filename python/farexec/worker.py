@@ -11,6 +11,7 @@ status request is noticed while user code computes.
 """
 
 import errno
+import gc
 import os
 import sys
 import time  # a clock, and sleep: built in
@@ -60,6 +61,8 @@ PYPY = "__pypy__" in sys.builtin_module_names
 READS_MESSAGE = sys.version_info >= (3, 4)
 WRITES_MESSAGE = sys.version_info >= (3, 8) and not PYPY  # from 3.8 on the C pickler can be told to refuse
 
+PRELOADED = []  # names of modules
+
 clock = getattr(time, "monotonic", time.time)
 text_type = type(u"")
 
@@ -89,27 +92,35 @@ def main(incoming=None, outgoing=None, problem=None):
     gateway.say_hello(problem)
     if problem:
         sys.exit(1)
+    if hasattr(gc, "freeze"):
+        gc.freeze()
+    modules = len(sys.modules)
     gateway.serve()
-    if not PY2:
-        leave()
+    if len(sys.modules) == modules:
+        end_early()
 
 
-def leave():
-    """Ends the process as the interpreter does, but for taking all modules apart, which would take longer than everything else."""
+def end_early():
+    """Ends the process without taking the interpreter apart, which takes longer than the rest of the end, if nobody could tell.
+
+    Only where no module was imported, since what it or a library does at the end is not to be known; where no object was made that
+    does something when it goes; and where no thread of the `threading` module may be waited for.
+    """
+    if not hasattr(gc, "freeze") or gc.get_freeze_count() == 0 or PRELOADED or "threading" in sys.modules or "LD_PRELOAD" in os.environ:
+        return
+    for item in gc.get_objects():
+        if hasattr(item if isinstance(item, type) else type(item), "__del__") and type(item) not in CHANNELS:
+            return
+        if isinstance(item, ref) and item.__callback__ is not None:
+            return
     import atexit
-    import gc
-    from _io import BufferedRandom, BufferedWriter, TextIOWrapper
 
-    if "threading" in sys.modules:
-        sys.modules["threading"]._shutdown()  # waits for threads that are no daemons
     atexit._run_exitfuncs()
-    for kind in (TextIOWrapper, (BufferedWriter, BufferedRandom)):  # the outer ones first
-        for stream in gc.get_objects():
-            if isinstance(stream, kind):
-                try:
-                    stream.flush()
-                except Exception:  # it is closed, or cannot be written to, and nobody is left to be told
-                    pass
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass
     os._exit(0)
 
 
@@ -139,8 +150,8 @@ def receive_extension(incoming, outgoing):
     if PY2 or PYPY or sys.version_info < (3, 10) or "t" in sys.abiflags or not hasattr(os, "memfd_create"):
         return True
     global greeting
-    hello = dict(describe_self(), asks_extension=True, machine=text(os.uname().machine))
-    data = greeting + frame(HELLO, 0, dump(hello, b"S"), DUMP_FORMAT)
+    hello = hello_with(asks_extension=True, machine=text(os.uname().machine))
+    data = greeting + frame(HELLO, 0, hello, DUMP_FORMAT)
     greeting = b""  # what follows is another HELLO, and no beginning
     while data:
         data = data[write(outgoing, data) :]
@@ -168,6 +179,34 @@ def load_extension(payload):
         pass
     finally:
         os.close(descriptor)
+ABOUT = []  # what about_interpreter() has made
+
+
+def about_interpreter():
+    """Returns what HELLO says that is the same for all workers of an interpreter, as a dict in the dump format."""
+    if not ABOUT:
+        implementation = sys.implementation.name if hasattr(sys, "implementation") else "cpython"
+        about = {
+            "protocol": PROTOCOL_VERSION,
+            "implementation": text(implementation),
+            "version": list(sys.version_info[:3]),
+            "executable": text(sys.executable or ""),
+            "platform": text(sys.platform),
+            "reads_message": READS_MESSAGE,
+        }
+        ABOUT.append(dump(about, b"S"))
+    return ABOUT[0]
+
+
+def hello_with(**own):
+    """Returns the payload of a HELLO: what it says of the interpreter, of this process, and what else is given."""
+    try:
+        directory = os.getcwd()
+    except OSError:
+        directory = ""
+    own.update(cwd=text(directory), pid=os.getpid())
+    # A dict is its pairs, between an opcode before them and one behind.
+    return about_interpreter()[:-1] + dump(own, b"S")[1:]
 
 
 def take_descriptors():
@@ -229,6 +268,7 @@ def apply_start(start):
 def preload(modules):
     """Imports modules before anything is executed; returns what went wrong, if anything did."""
     for name in modules:
+        PRELOADED.append(name)
         try:
             __import__(native(name))
         except BaseException:
@@ -315,26 +355,6 @@ for _error in (DataFormatError, DumpError, LoadError, RemoteError, TimeoutError)
 
 
 greeting = MARKER  # what stands before the first HELLO
-
-
-def describe_self():
-    """Returns what every HELLO says."""
-    try:
-        directory = os.getcwd()
-    except OSError:
-        directory = ""
-    implementation = sys.implementation.name if hasattr(sys, "implementation") else "cpython"
-    return {
-        "protocol": PROTOCOL_VERSION,
-        "worker": text("pure"),
-        "implementation": text(implementation),
-        "version": list(sys.version_info[:3]),
-        "executable": text(sys.executable or ""),
-        "platform": text(sys.platform),
-        "cwd": text(directory),
-        "pid": os.getpid(),
-        "reads_message": READS_MESSAGE,
-    }
 
 
 NO_ENDMARKER = object()
@@ -604,9 +624,9 @@ class WorkerGateway(object):
         return "<WorkerGateway id=%r>" % self.id
 
     def say_hello(self, problem):
-        hello = dict(describe_self(), worker=text(self.kind), error=text(problem) if problem else None)
-        hello["compiled"] = globals().pop("compiled", None)  # stage 1 may have left it, for the next worker to start quicker
-        self._answer(greeting, dump(hello, b"S"))
+        compiled = globals().pop("compiled", None)  # stage 1 may have left it, for the next worker to start quicker
+        hello = hello_with(worker=text(self.kind), error=text(problem) if problem else None, compiled=compiled)
+        self._answer(greeting, hello)
 
     def serve(self):
         """Executes in the main thread what arrives for it, until the gateway has ended and all executions with it."""

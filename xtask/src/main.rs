@@ -47,6 +47,16 @@ const CLIENTS: [&str; 8] = [
     "remoto",
 ];
 
+/// The behaviour of workers, which is tested with those from a template and once more with interpreters of their own.
+const SPAWNED: [&str; 6] = [
+    "tests/test_channel.py",
+    "tests/test_gateway.py",
+    "tests/test_endings.py",
+    "tests/test_seed.py",
+    "tests/test_codecs.py",
+    "tests/test_rsync.py",
+];
+
 const FUZZ_TARGETS: &str = "fuzz/fuzz_targets";
 
 /// One of the things that `test` does.
@@ -85,6 +95,8 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
         ("ruff", Box::new(|| python(&["-m", "ruff", "check", "."]))),
         ("mypy", Box::new(|| python(&["-m", "mypy"]))),
         ("stubtest", Box::new(|| python(&["-m", "mypy.stubtest", "farexec._native"]))),
+        ("spawned rust tests", Box::new(spawned_rust_tests)),
+        ("spawned python tests", Box::new(|| pytest(&[&["--start=spawn"], &SPAWNED[..]].concat()))),
         ("python tests", Box::new(|| pytest(&["--ignore", "tests/worker", "tests", "tests/doctests.py"]))),
         ("shim tests", Box::new(shim_tests)),
         ("clients", Box::new(clients)),
@@ -150,6 +162,11 @@ fn clients() -> Result<()> {
     let arguments =
         ["-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-c", "shim/clients/pytest.ini"];
     run(Command::new(interpreter).args(arguments).arg("shim/clients"))
+}
+
+fn spawned_rust_tests() -> Result<()> {
+    let arguments = ["test", "-p", "farexec", "--test", "workers", "--test", "channels", "--test", "rsync"];
+    run(Command::new("cargo").args(arguments).env("FAREXEC_START", "spawn"))
 }
 
 fn python(arguments: &[&str]) -> Result<()> {
