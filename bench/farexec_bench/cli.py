@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, interrupt)
     settings = Settings(given.quick, given.repetitions, given.ours, given.limit)
     try:
-        found = environments.find(given.execnet, given.ours)
+        names = {contender.environment for row in rows for contender in row.contenders}
+        found = environments.find(given.execnet, given.ours, names)
         return compare(rows, found, settings, given)
     except EnvironmentProblem as problem:
         print(f"error: {problem}", file=sys.stderr)

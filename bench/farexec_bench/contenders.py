@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .environments import SHIM
+
 
 @dataclass(frozen=True)
 class Contender:
     """One column of figures.
 
     A `program` takes the arguments of ``case.py`` and prints the same JSON; it is a path below the
-    repository's root. Without one, ``case.py`` is run by the interpreter `environment`. In a spec,
+    repository's root. Without one, ``case.py`` is run by the interpreter of that `environment`. In a spec,
     ``{plain}`` stands for an interpreter that has no farexec. `worker` is what the far end has to be for the
     figure to be this contender's.
     """
@@ -43,3 +45,17 @@ MULTIPROCESSING_PIPE = Contender("multiprocessing.Pipe", "multiprocessing")
 POOL = Contender("multiprocessing.Pool", "multiprocessing")
 EXECUTOR = Contender("ProcessPoolExecutor", "futures")
 PICKLE = Contender("pickle 5", "pickle")
+MPIRE = Contender("mpire", "mpire", environment="rivals")
+LOKY = Contender("loky", "loky", environment="rivals")
+MITOGEN_FORK = Contender("mitogen fork", "mitogen", environment="rivals", options=("fork",))
+MITOGEN_LOCAL = Contender("mitogen local", "mitogen", environment="rivals")
+PYRO = Contender("Pyro5", "Pyro5", environment="rivals")
+RPYC = Contender("rpyc", "rpyc", environment="rivals")
+RSYNC = Contender("rsync", "rsync")
+
+PYTEST = Contender("pytest without xdist", "execnet", environment="xdist", options=("alone",))
+XDIST = Contender("xdist on execnet", "execnet", environment="xdist")
+XDIST_SHIM = Contender("xdist on the shim", "farexec", environment=SHIM)
+XDIST_PRELOAD = Contender(
+    "xdist on the shim, preload", "farexec", environment=SHIM, spec="popen//preload=pytest,numpy"
+)

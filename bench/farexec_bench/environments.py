@@ -1,28 +1,42 @@
-"""The interpreters that run the cases: this one for farexec, an environment for execnet.
+"""The interpreters that run the cases: this one for farexec, an environment for each kind of rival.
 
-What pip installs goes into a cache folder outside the tree and is kept for the next run.
+What pip installs goes into a cache folder outside the tree and is kept for the next run. Only those environments are
+made that the rows need.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
+import sysconfig
 import venv
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-REQUIREMENTS = {"execnet": ["execnet==2.1.2"]}
-"""What each environment that the harness makes has in it, by the environment's name."""
+from .machine import ROOT
+
+REQUIREMENTS = {
+    "execnet": ["execnet==2.1.2"],
+    "rivals": ["mitogen==0.3.54", "mpire==2.10.2", "loky==3.7.0", "Pyro5==5.17", "rpyc==6.0.2"],
+    "xdist": ["pytest==8.4.2", "pytest-xdist==3.8.0", "execnet==2.1.2", "numpy==2.2.6"],
+}
+"""What each environment that pip fills has in it, by the environment's name."""
+
+SHIM = "shim"
+"""The environment that is like `xdist`, but with our shim in the place of execnet, and the farexec that is measured."""
 
 PROBE = """
-import json, platform, sys
+import json, os, platform, sys
 found = {"python": platform.python_version(), "implementation": platform.python_implementation()}
 for name in sys.argv[1:]:
     try:
-        found[name] = __import__(name).__version__
+        module = __import__(name)
+        found[name], found[name + " folder"] = module.__version__, os.path.dirname(module.__file__)
     except ImportError as error:
         found[name + " missing"] = str(error)
 print(json.dumps(found))
@@ -48,11 +62,12 @@ class Environments:
     missing: dict[str, str] = field(default_factory=dict)  # libraries, and why they cannot be had
 
 
-def find(execnet: str | None, ours: str) -> Environments:
+def find(execnet: str | None, ours: str, names: Collection[str]) -> Environments:
     """Finds or makes the interpreters, and looks what they have.
 
     :param execnet: The interpreter of an environment with execnet, or None to make one.
     :param ours: The library that competes as farexec.
+    :param names: The environments that are needed beside those of farexec and execnet.
     """
     found = Environments({"farexec": sys.executable, "execnet": execnet or made("execnet")})
     wanted = REQUIREMENTS["execnet"][0].partition("==")[2]
@@ -64,10 +79,21 @@ def find(execnet: str | None, ours: str) -> Environments:
     found.versions = {"execnet": wanted, "python": f"{own['implementation']} {own['python']}"}
     if theirs["python"] != own["python"]:
         found.versions["python of execnet"] = f"{theirs['implementation']} {theirs['python']}"
+    needed = {*names, "xdist"} if SHIM in names else names
+    for name, requirements in REQUIREMENTS.items():
+        if name in needed and name not in found.interpreters:
+            found.interpreters[name] = made(name)
+            for requirement in requirements:
+                library, _, version = requirement.partition("==")
+                found.versions[library] = version
     if ours == "execnet":
         found.interpreters["farexec"] = found.interpreters["execnet"]
+        if SHIM in names:
+            found.interpreters[SHIM] = found.interpreters["xdist"]
     elif "farexec" in own:
         found.versions["farexec"] = own["farexec"]
+        if SHIM in names:
+            found.interpreters[SHIM] = with_shim(found.interpreters["xdist"], Path(own["farexec folder"]))
     else:
         found.missing["farexec"] = own["farexec missing"]
     return found
@@ -100,6 +126,30 @@ def made(name: str) -> str:
         raise EnvironmentProblem(f"could not install {' '.join(requirements)}: {last_line(done.stderr)}")
     complete.write_text("\n".join(requirements))
     return str(interpreter)
+
+
+def with_shim(base: str, farexec: Path) -> str:
+    """The interpreter of an environment that sees the packages of `base`, and before them farexec and the shim.
+
+    It holds nothing but links, so that it is always what is measured, whatever else is installed meanwhile.
+    """
+    sources = {"farexec": farexec, "execnet": ROOT / "shim" / "src" / "execnet"}
+    place = hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()[:12]
+    folder = cache_folder() / f"{Path(base).parents[1].name}-{SHIM}-{place}"
+    complete = folder / "complete"
+    if not complete.is_file():
+        venv.create(folder, clear=True, symlinks=True)
+        packages = packages_of(folder)
+        for name, source in sources.items():
+            (packages / name).symlink_to(source)
+        (packages / "base.pth").write_text(f"{packages_of(Path(base).parents[1])}\n")
+        complete.touch()
+    return str(folder / "bin" / "python")
+
+
+def packages_of(folder: Path) -> Path:
+    """Where the environment in `folder` has its packages."""
+    return Path(sysconfig.get_path("purelib", "posix_prefix", {"base": str(folder)}))
 
 
 def cache_folder() -> Path:

@@ -44,12 +44,12 @@ class Goal:
 
 def faster(contender: Contender, times: float, rival: Contender) -> Goal:
     """At least `times` as fast as the rival."""
-    return Goal(contender, 1 / times, rival, f"at least {times:g} x {rival.name}", inverse=True)
+    return Goal(contender, 1 / times, rival, f"at least {times:.3g} x {rival.name}", inverse=True)
 
 
 def costing(contender: Contender, times: float, rival: Contender) -> Goal:
     """At most `times` what the rival takes."""
-    return Goal(contender, times, rival, f"at most {times:g} x {rival.name}")
+    return Goal(contender, times, rival, f"at most {times:.3g} x {rival.name}")
 
 
 def within(contender: Contender, most: float, text: str) -> Goal:

@@ -14,15 +14,26 @@ from .contenders import (
     EXECNET,
     EXECUTOR,
     FAREXEC,
+    LOKY,
     MAP,
+    MITOGEN_FORK,
+    MITOGEN_LOCAL,
+    MPIRE,
     MULTIPROCESSING_PIPE,
     PICKLE,
     PIPE,
     POOL,
+    PYRO,
+    PYTEST,
     PYTHON,
+    RPYC,
+    RSYNC,
     SPAWN,
     TEMPLATE,
     WARM_TEMPLATE,
+    XDIST,
+    XDIST_PRELOAD,
+    XDIST_SHIM,
     ZERO_INSTALL,
     Contender,
 )
@@ -99,6 +110,12 @@ ROWS: tuple[Row, ...] = (
         case="start-group", figure="terminate", size=32, quick_size=4,
     ),
     Row(
+        "start-16", "16 local workers, made and answering",
+        MILLISECONDS, (MITOGEN_FORK, MITOGEN_LOCAL, EXECNET, TEMPLATE, WARM_TEMPLATE),
+        (faster(TEMPLATE, 5, MITOGEN_FORK), faster(WARM_TEMPLATE, 5, MITOGEN_FORK)),
+        case="start-group", size=16, quick_size=2,
+    ),
+    Row(
         "start-500", "500 gateways made, answering and ended",
         SECONDS, (FAREXEC,), (within(FAREXEC, 4.0, "4 s"),),
         case="crowd", size=500, quick_size=8, repetitions=3,
@@ -139,6 +156,11 @@ ROWS: tuple[Row, ...] = (
         "remote-exec", "remote_exec of a one-liner and its result",
         MICROSECONDS, BOTH, (faster(FAREXEC, 4, EXECNET),),
         size=300, quick_size=20, samples=5, pinned=True,
+    ),
+    Row(
+        "call", "a function that does nothing, called at the far end, and its result",
+        MICROSECONDS, (PYRO, RPYC, FAREXEC), (faster(FAREXEC, 5, PYRO),),
+        size=1000, quick_size=20, samples=5, pinned=True,
     ),
     Row(
         "ints-out", "small ints one way, to the worker",
@@ -192,7 +214,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "tasks", "trivial tasks through 2 workers, each result delivered",
-        THOUSANDS, (POOL, EXECUTOR, EXECNET, FAREXEC, MAP), (faster(MAP, 3, POOL),),
+        THOUSANDS, (POOL, EXECUTOR, MPIRE, LOKY, EXECNET, FAREXEC, MAP), (faster(MAP, 3, POOL),),
         size=4000, quick_size=100,
     ),
     Row(
@@ -204,5 +226,26 @@ ROWS: tuple[Row, ...] = (
         "channels-at-once", "10,000 channels open at once on one gateway, each used",
         MILLISECONDS, BOTH, (faster(FAREXEC, 6, EXECNET),),
         size=10_000, quick_size=100, samples=1, repetitions=3,
+    ),
+    Row(
+        "rsync-tree", "a tree of 2,000 small files to a place that has nothing",
+        MILLISECONDS, (RSYNC, EXECNET, FAREXEC), (costing(FAREXEC, 1, RSYNC),),
+        case="tree", size=2000, quick_size=20,
+    ),
+    Row(
+        "rsync-unchanged", "the same tree again, unchanged",
+        MILLISECONDS, (RSYNC, EXECNET, FAREXEC), (costing(FAREXEC, 1, EXECNET),),
+        case="tree", figure="unchanged", size=2000, quick_size=20,
+    ),
+    Row(
+        "rsync-changed-byte", "a file of 200 MiB with one byte changed, to 4 local targets",
+        MILLISECONDS, (RSYNC, EXECNET, FAREXEC), (faster(FAREXEC, 10, EXECNET),),
+        case="changed-byte", size=200, quick_size=2, samples=1, repetitions=3,
+    ),
+    Row(
+        "xdist-16", "64 empty tests by 16 workers of pytest-xdist, in a file that imports numpy and more",
+        MILLISECONDS, (PYTEST, XDIST, XDIST_SHIM, XDIST_PRELOAD),
+        (costing(XDIST_SHIM, 2 / 3, XDIST), costing(XDIST_PRELOAD, 1 / 3, XDIST)),
+        case="suite", size=16, quick_size=2, samples=1,
     ),
 )  # fmt: skip

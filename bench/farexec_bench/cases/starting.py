@@ -80,6 +80,30 @@ def start_group(run: Run) -> Figures:
     return {"seconds": [started - start], "terminate": [ended - ending]}
 
 
+@case("start-group", "mitogen")
+def mitogen_contexts(run: Run) -> Figures:
+    """As many contexts of mitogen until each answered; its fork with that option, else its local."""
+    from mitogen.master import Broker, Router
+
+    start = clock()
+    broker = Broker()
+    try:
+        router = Router(broker)
+        if "fork" in run.options:
+            contexts = [router.fork() for _ in range(run.size)]
+        else:
+            contexts = [router.local(python_path=[sys.executable]) for _ in range(run.size)]
+        answers = [context.call_async(os.getpid) for context in contexts]
+        processes = {answer.get().unpickle() for answer in answers}
+        started = clock()
+        check(len(processes) == run.size, "each context answers once")
+        ending = clock()
+    finally:
+        broker.shutdown()
+        broker.join()
+    return {"seconds": [started - start], "terminate": [clock() - ending]}
+
+
 @case("crowd")
 def crowd(run: Run) -> Figures:
     """Many gateways made together, answering and ended, and what they cost the coordinator."""

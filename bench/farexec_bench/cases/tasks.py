@@ -1,42 +1,72 @@
-"""Trivial tasks through two workers, each result delivered on its own: what a task farm costs per task."""
+"""Tasks through two workers, each result delivered on its own: what a task farm costs per task, and how long tasks have to be
+for that not to matter.
+"""
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from ..casework import Figures, Run, Unavailable, case
+from ..casework import LIBRARIES, Figures, Run, Unavailable, case
 from .starting import check
 
 WORKERS = 2
+
+SECONDS_OF_TASKS = 0.4
+"""How long the tasks of one sample take the workers, if nothing but the tasks takes time."""
+
+MOST_TASKS = 4000
+"""The number of tasks in a sample of the shortest ones."""
 
 PROCESSOR = """
 channel.send("ready")
 for task in channel:
     if task is None:
         break
-    channel.send(task + 1)
+    channel.send({function}(task))
 """
+
+Function = Callable[[Any], Any]
+Through = Callable[[Iterable[Any]], Iterable[Any]]
+"""Has each item worked on by the workers, and gives the results in any order."""
 
 
 def add_one(task: int) -> int:
-    """The task."""
+    """A trivial task."""
     return task + 1
 
 
-@case("tasks")
-def task_farm(run: Run) -> Figures:
-    """Workers say that they are ready, and get a new task for each result; with the option map, Group.map."""
+def compute(seconds: float) -> float:
+    """A task that takes a processor for some time."""
+    import time
+
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+    return seconds
+
+
+@contextmanager
+def gateways(run: Run, function: Function) -> Iterator[Through]:
+    """Group.map with the option map, else the pattern that execnet's users write."""
     with run.group(WORKERS) as group:
-        if "map" in run.options:
-            return run.sample(lambda: tasks_by_map(group, run), per=run.size)
-        return farm(group, run)
+        if "map" not in run.options:
+            with farm(group, function) as through:
+                yield through
+        elif hasattr(group, "map"):
+            yield lambda items: group.map(function, items)
+        else:
+            raise Unavailable(f"{run.library} has no Group.map")
 
 
-def farm(group: Any, run: Run) -> Figures:
-    """The pattern that execnet's users write: a receive queue, and a task for whoever delivered."""
-    channels = group.remote_exec(PROCESSOR)
+@contextmanager
+def farm(group: Any, function: Function) -> Iterator[Through]:
+    """A receive queue, and a task for whoever delivered; workers say when they are ready."""
+    channels = group.remote_exec(inspect.getsource(function) + PROCESSOR.format(function=function.__name__))
     queue = channels.make_receive_queue(endmarker=-1)
     idle = []
     for _ in channels:
@@ -44,55 +74,88 @@ def farm(group: Any, run: Run) -> Figures:
         check(item == "ready", "a worker says that it is ready")
         idle.append(channel)
 
-    def batch() -> None:
-        tasks = iter(range(run.size))
+    def through(items: Iterable[Any]) -> Iterator[Any]:
+        tasks = iter(items)
+        running = 0
         for channel, task in zip(idle, tasks, strict=False):
             channel.send(task)
-        total = 0
-        for _ in range(run.size):
+            running += 1
+        while running:
             channel, result = queue.get()
-            total += result
             following = next(tasks, None)
-            if following is not None:
+            if following is None:
+                running -= 1
+            else:
                 channel.send(following)
-        check_total(total, run.size)
+            yield result
 
-    figures = run.sample(batch, per=run.size)
+    yield through
     channels.send_each(None)
     for _ in channels:
         check(queue.get()[1] == -1, "each channel ends with its endmarker")
-    return figures
 
 
-def tasks_by_map(group: Any, run: Run) -> None:
-    """The same tasks by one call."""
-    if not hasattr(group, "map"):
-        raise Unavailable(f"{run.library} has no Group.map")
-    check_total(sum(group.map(add_one, range(run.size))), run.size)
-
-
-@case("tasks", "multiprocessing")
-def pool(run: Run) -> Figures:
+@contextmanager
+def pool(_run: Run, function: Function) -> Iterator[Through]:
     """multiprocessing.Pool, one task at a time."""
     with multiprocessing.get_context("fork").Pool(WORKERS) as workers:
-
-        def batch() -> None:
-            check_total(sum(workers.imap_unordered(add_one, range(run.size))), run.size)
-
-        return run.sample(batch, per=run.size)
+        yield lambda items: workers.imap_unordered(function, items)
 
 
-@case("tasks", "futures")
-def process_pool_executor(run: Run) -> Figures:
+@contextmanager
+def process_pool_executor(_run: Run, function: Function) -> Iterator[Through]:
     """concurrent.futures.ProcessPoolExecutor, one task at a time."""
     with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("fork")) as workers:
+        yield lambda items: workers.map(function, items)
+
+
+@contextmanager
+def mpire(_run: Run, function: Function) -> Iterator[Through]:
+    """mpire's WorkerPool, one task at a time."""
+    from mpire import WorkerPool
+
+    with WorkerPool(WORKERS, start_method="fork", keep_alive=True) as workers:
+        yield lambda items: workers.imap_unordered(function, items, chunk_size=1)
+
+
+@contextmanager
+def loky(_run: Run, function: Function) -> Iterator[Through]:
+    """loky's executor, one task at a time."""
+    from loky import ProcessPoolExecutor as Executor
+
+    with Executor(WORKERS) as workers:
+        yield lambda items: workers.map(function, items)
+
+
+WAYS: dict[str, Callable[[Run, Function], AbstractContextManager[Through]]] = {
+    **dict.fromkeys(LIBRARIES, gateways),
+    "multiprocessing": pool,
+    "futures": process_pool_executor,
+    "mpire": mpire,
+    "loky": loky,
+}
+
+
+@case("tasks", *WAYS)
+def tasks(run: Run) -> Figures:
+    """Trivial tasks, `size` of them."""
+    with WAYS[run.library](run, add_one) as through:
 
         def batch() -> None:
-            check_total(sum(workers.map(add_one, range(run.size))), run.size)
+            total = sum(through(range(run.size)))
+            check(total == sum(range(1, run.size + 1)), "each task has its result")
 
         return run.sample(batch, per=run.size)
 
 
-def check_total(total: int, count: int) -> None:
-    """Makes sure that the results of `count` tasks are there, each once."""
-    check(total == sum(range(1, count + 1)), "each task has its result")
+@case("task-length", *WAYS)
+def task_length(run: Run) -> Figures:
+    """Tasks of `size` microseconds."""
+    seconds = run.size * 1e-6
+    count = min(MOST_TASKS, max(2 * WORKERS, round(SECONDS_OF_TASKS * WORKERS / seconds)))
+    with WAYS[run.library](run, compute) as through:
+
+        def batch() -> None:
+            check(list(through([seconds] * count)) == [seconds] * count, "each task has its result")
+
+        return run.sample(batch, per=count)
