@@ -254,7 +254,9 @@ impl<C> Session<C> {
 
     fn check_sender(&self, kind: Kind) -> Result<(), ProtocolError> {
         let only_from = match kind {
-            Kind::Start | Kind::Extension | Kind::Execute | Kind::Status | Kind::Terminate => Side::Coordinator,
+            Kind::Start | Kind::Extension | Kind::Execute | Kind::Status | Kind::Terminate => {
+                Side::Coordinator
+            }
             Kind::Hello | Kind::StatusReply => Side::Worker,
             _ => return Ok(()),
         };

@@ -90,7 +90,10 @@ impl PyWorker {
         let coercion = StringCoercion::default();
         let hello: Hello = from_payload(Encoding::Dump, payload, coercion)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        self.0.worker.say_hello(&hello, !greeting.is_empty()).map_err(|error| PyValueError::new_err(error.to_string()))
+        self.0
+            .worker
+            .say_hello(&hello, !greeting.is_empty())
+            .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     /// Waits for something that the main thread is to execute: (channel, request). None: there will be nothing more.

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farexec_proto::control::ErrorReport;
-use farexec_proto::encoding::{
-    DecodeError, Encode, EncodeError, StringCoercion, dump, encode_item, message,
-};
+use farexec_proto::encoding::{DecodeError, Encode, EncodeError, StringCoercion, dump, encode_item, message};
 use farexec_proto::frame::{Kind, PayloadTooLong};
 use farexec_proto::{ChannelId, Encoding, frame};
 use serde::Serialize;

@@ -5,18 +5,18 @@
 mod files;
 mod inherited;
 mod poller;
-mod this_process;
 #[cfg(unix)]
 mod process;
+mod this_process;
 #[cfg(unix)]
 mod unix;
 
 pub(crate) use files::*;
 pub(crate) use inherited::{Inherited, inherited};
 pub(crate) use poller::{Interest, Poller};
-pub(crate) use this_process::*;
 #[cfg(unix)]
 pub(crate) use process::*;
+pub(crate) use this_process::*;
 #[cfg(unix)]
 pub(crate) use unix::*;
 
