@@ -1,6 +1,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, final
 
+from typing_extensions import disjoint_base
+
 from . import _errors, _gateway, _green
 
 __all__ = [
@@ -84,6 +86,7 @@ class Map:
     ) -> Map: ...
     def __iter__(self) -> Iterator[Any]: ...
     def __next__(self) -> Any: ...
+@disjoint_base
 class Channel:
     RemoteError: ClassVar[type[_errors.RemoteError]]
     TimeoutError: ClassVar[type[_errors.TimeoutError]]
