@@ -41,8 +41,10 @@ pub struct ReceiveQueue {
     channels: Arc<Vec<Channel>>,
 }
 
+/// Channels put into `state`; who takes has a batch of his own, so that the two seldom wait for each other. Locked in this order.
 #[derive(Debug, Default)]
 struct Shared {
+    batch: Mutex<VecDeque<(usize, Delivery)>>,
     state: Mutex<State>,
 }
 
@@ -75,10 +77,12 @@ impl Deliveries {
 
     /// Waits until something is there, or was nudged, and takes all of it.
     pub(crate) fn take_all(&self, wait: &Wait<'_>) -> Result<VecDeque<(usize, Delivery)>, WaitError> {
-        self.0.take(wait, |state| {
+        let taken = || {
+            let mut state = self.0.state.lock();
             let nudged = std::mem::take(&mut state.nudged);
             (nudged || !state.deliveries.is_empty()).then(|| std::mem::take(&mut state.deliveries))
-        })
+        };
+        self.0.take(wait, taken, |_| None)
     }
 }
 
@@ -112,6 +116,10 @@ impl Feed {
 }
 
 impl State {
+    fn has_news(&self) -> bool {
+        self.nudged || !self.deliveries.is_empty()
+    }
+
     /// Has all that wait look again: whoever is first may be on its way out.
     fn wake(&mut self) {
         self.parked.iter().for_each(Thread::unpark);
@@ -141,11 +149,11 @@ impl ReceiveQueue {
     /// # Errors
     /// [`WaitError`] if nothing came in time.
     pub fn next_event(&self, wait: &Wait<'_>) -> Result<Option<QueueEvent>, WaitError> {
-        self.shared.take(wait, |state| match state.deliveries.pop_front() {
-            Some(delivery) => Some(Some(self.event(delivery))),
-            None if state.ended == self.channels.len() => Some(None),
-            None => None,
-        })
+        self.shared.take(
+            wait,
+            || self.try_get().map(Some),
+            |state| (state.ended == self.channels.len()).then_some(None),
+        )
     }
 
     /// The next event, waiting even if every channel has ended.
@@ -153,20 +161,20 @@ impl ReceiveQueue {
     /// # Errors
     /// [`WaitError`] if nothing came in time.
     pub fn get(&self, wait: &Wait<'_>) -> Result<QueueEvent, WaitError> {
-        self.shared.take(wait, |state| state.deliveries.pop_front().map(|delivery| self.event(delivery)))
+        self.shared.take(wait, || self.try_get(), |_| None)
     }
 
     /// The next event, if it is there.
     #[must_use]
     pub fn try_get(&self) -> Option<QueueEvent> {
-        let delivery = self.shared.state.lock().deliveries.pop_front();
-        delivery.map(|delivery| self.event(delivery))
+        self.shared.pop().map(|delivery| self.event(delivery))
     }
 
     /// The number of events that are there.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shared.state.lock().deliveries.len()
+        let batch = self.shared.batch.lock();
+        batch.len() + self.shared.state.lock().deliveries.len()
     }
 
     /// Whether no event is there just now.
@@ -199,42 +207,54 @@ impl ReceiveQueue {
 }
 
 impl Shared {
+    fn pop(&self) -> Option<(usize, Delivery)> {
+        let mut batch = self.batch.lock();
+        if batch.is_empty() {
+            std::mem::swap(&mut *batch, &mut self.state.lock().deliveries);
+        }
+        batch.pop_front()
+    }
+
+    /// Waits until `found` finds something, or `over` says that nothing will come.
     fn take<T>(
         &self,
         wait: &Wait<'_>,
-        mut ready: impl FnMut(&mut State) -> Option<T>,
+        mut found: impl FnMut() -> Option<T>,
+        over: impl Fn(&State) -> Option<T>,
     ) -> Result<T, WaitError> {
         let me = std::thread::current();
         let mut registered = false;
-        loop {
+        let result = loop {
+            if let Some(found) = found() {
+                break Ok(found);
+            }
             let mut state = self.state.lock();
-            let found = ready(&mut state);
-            let verdict = match found {
-                Some(_) => Ok(()),
-                None => wait.check(),
-            };
-            if let (None, Some(waker)) = (&found, wait.waker()) {
+            if state.has_news() {
+                continue;
+            }
+            if let Some(over) = over(&state) {
+                drop(state);
+                // What the last ones put in was taken into the batch of somebody else, perhaps.
+                break found().map_or(Ok(over), Ok);
+            }
+            if let Some(waker) = wait.waker() {
                 state.wakers.add(waker);
                 return Err(WaitError::Pending);
-            }
-            if found.is_some() || verdict.is_err() {
-                if registered {
-                    state.parked.retain(|thread| thread.id() != me.id());
-                }
-                drop(state);
-                verdict?;
-                if let Some(found) = found {
-                    return Ok(found);
-                }
-                continue;
             }
             if !registered {
                 state.parked.push(me.clone());
                 registered = true;
             }
             drop(state);
+            if let Err(error) = wait.check() {
+                break found().ok_or(error);
+            }
             wait.park();
+        };
+        if registered {
+            self.state.lock().parked.retain(|thread| thread.id() != me.id());
         }
+        result
     }
 }
 
