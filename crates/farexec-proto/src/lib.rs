@@ -15,6 +15,7 @@ pub mod session;
 pub mod transition;
 
 mod channel_id;
+mod channel_map;
 mod value;
 
 pub use channel_id::ChannelId;

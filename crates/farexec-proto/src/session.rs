@@ -6,9 +6,9 @@
 //! [`crate::handshake`]'s.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use crate::channel_map::ChannelMap;
 use crate::encoding::StringCoercion;
 use crate::frame::{self, Frame, Kind};
 use crate::limits::MAX_PING;
@@ -29,7 +29,7 @@ pub enum Side {
 pub struct Session<C> {
     side: Side,
     next_channel: u32,
-    channels: HashMap<ChannelId, Channel<C>>,
+    channels: ChannelMap<Channel<C>>,
 }
 
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl<C> Session<C> {
             Side::Coordinator => 1,
             Side::Worker => 2,
         };
-        Self { side, next_channel, channels: HashMap::new() }
+        Self { side, next_channel, channels: ChannelMap::default() }
     }
 
     /// The number of channels that are not closed.
