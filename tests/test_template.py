@@ -12,7 +12,7 @@ import time
 import pytest
 
 import farexec
-from processes import is_running, wait_until, wait_until_gone
+from processes import wait_until, wait_until_gone
 
 TEMPLATE, SPAWN = "popen//start=template", "popen//start=spawn"
 PARENT = "import os; channel.send(os.getppid())"
@@ -342,21 +342,21 @@ def test_exits_are_told_as_of_any_process(group):
 
 def test_no_zombie_stays(group):
     gateways = [group.makegateway(TEMPLATE) for _ in range(5)]
-    template = template_of(gateways[0])
     pids = [gateway.pid for gateway in gateways]
     group.terminate(timeout=10)
     wait_until(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids))
-    assert is_running(template)
 
 
 def test_a_template_ends_some_seconds_after_its_last_worker(group):
-    template = template_of(group.makegateway(TEMPLATE))
-    group.terminate(timeout=10)
-    # The next group takes the same.
-    assert template_of(group.makegateway(TEMPLATE)) == template
-    group.terminate(timeout=10)
-    assert is_running(template)
-    wait_until_gone(template)
+    shared = []
+    for _ in range(5):  # one after the other within those seconds, but for a machine that is very slow now and then
+        templates = []
+        for _ in range(2):
+            templates.append(template_of(group.makegateway(TEMPLATE)))
+            group.terminate(timeout=10)
+        shared.append(templates[0] == templates[1])
+    assert any(shared)
+    wait_until_gone(*templates, seconds=60)
 
 
 @pytest.mark.parametrize("number", [0, signal.SIGTERM, signal.SIGKILL])
@@ -477,9 +477,9 @@ def test_no_threads(group):
             gateway.remote_exec("pass").waitclose(20)
         blocked.send(1)
         blocked.waitclose(20)
-    began = time.monotonic()
+    gateways = list(group)
     group.terminate(timeout=20)
-    assert time.monotonic() - began < 10
+    assert [gateway.returncode for gateway in gateways] == [0, 0]
 
 
 def test_a_worker_without_threads_ends_with_its_coordinator():

@@ -32,8 +32,18 @@ enum Task {
 }
 
 /// What the tests of the Python package need.
-const TEST_REQUIREMENTS: [&str; 9] =
-    ["pytest-xdist", "pytest>=8", "pytest-timeout", "hypothesis", "gevent", "eventlet", "uv", "ruff", "mypy"];
+const TEST_REQUIREMENTS: [&str; 10] = [
+    "pytest-xdist",
+    "pytest>=8",
+    "pytest-timeout",
+    "hypothesis",
+    "gevent",
+    "eventlet",
+    "numpy",
+    "uv",
+    "ruff",
+    "mypy",
+];
 
 /// What runs on the shim: programs that use execnet, and what their own tests need. The shim takes the place of execnet afterwards.
 const CLIENTS: [&str; 8] = [

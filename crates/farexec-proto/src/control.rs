@@ -17,29 +17,43 @@ pub struct Start {
     /// `thread`, `main_thread_only`, `gevent` or `eventlet`.
     pub execmodel: String,
     /// What the worker is extended by for this model: source text.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub extension: Option<String>,
     /// Descriptor, device and inode of what becomes the standard output.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stdout: Option<[i64; 3]>,
     /// Whether the standard output goes nowhere.
+    #[serde(skip_serializing_if = "is_default")]
     pub stdout_null: bool,
     /// A directory to change to, made if missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub chdir: Option<String>,
     /// Environment variables to set.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// Niceness to add.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nice: Option<i32>,
     /// Whether importing leaves no `.pyc` files.
+    #[serde(skip_serializing_if = "is_default")]
     pub dont_write_bytecode: bool,
     /// Whether the worker may be native, where it can.
     pub native: bool,
     /// Whether a worker that has no extension module, and could use one, may ask for it.
     pub push: bool,
     /// Modules to import before anything is executed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub preload: Vec<String>,
     /// `none`: the worker starts no thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<String>,
     /// Whether the worker leads a process group of its own and takes it along when it is cut off.
     pub group: bool,
+}
+
+/// Whether a key can be left out, since that is what it means to be missing.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Who answers: the payload of HELLO.

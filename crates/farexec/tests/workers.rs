@@ -101,6 +101,30 @@ fn one_failure_leaves_no_member_behind() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_group_shares_a_template_once_its_interpreter_is_known() {
+    let group = Group::new();
+    // The first says what `python3` is here, which may be a script's choice.
+    group.make_gateways(["popen//start=template//env:FAREXEC_TEST=1"; 4]).unwrap();
+    let source = "
+        import os, sys
+        channel.send((os.getppid(), os.environ['FAREXEC_TEST'], os.environ.get('PYENV_VERSION'), sys.executable))
+    ";
+    let channels = group.remote_exec(source).unwrap();
+    let seen = channels.receive_each::<(u32, String, Option<String>, String)>().unwrap();
+    let parents: Vec<u32> = seen.iter().map(|(parent, ..)| *parent).collect();
+    assert_eq!(parents[0], std::process::id());
+    assert!(
+        parents[1] != parents[0] && parents[1..].iter().all(|parent| *parent == parents[1]),
+        "{parents:?}"
+    );
+    let same = |(_, test, version, executable): &(u32, String, Option<String>, String)| {
+        (test, version, executable) == (&seen[0].1, &seen[0].2, &seen[0].3)
+    };
+    assert!(seen.iter().all(same), "{seen:?}");
+}
+
+#[test]
 fn environment_directory_and_niceness_are_there_when_the_process_starts() {
     let directory = std::env::temp_dir().join(format!("farexec-{}-made/deep", std::process::id()));
     let spec =

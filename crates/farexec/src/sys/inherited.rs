@@ -28,6 +28,10 @@ pub(crate) struct Inherited {
 const IDENTITY: [&str; 9] =
     ["Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp"];
 
+/// What a process may see in its own way.
+#[cfg(target_os = "linux")]
+const NAMESPACES: [&str; 6] = ["mnt", "net", "user", "pid_for_children", "uts", "ipc"];
+
 /// Limits in the order of their numbers.
 #[cfg(target_os = "linux")]
 const LIMITS: [Resource; 16] = [
@@ -63,8 +67,9 @@ pub(crate) fn inherited() -> io::Result<Inherited> {
         identity.push_str(line(name).unwrap_or_default());
         identity.push('\n');
     }
-    for entry in std::fs::read_dir("/proc/thread-self/ns")? {
-        identity.push_str(&std::fs::read_link(entry?.path())?.to_string_lossy());
+    for name in NAMESPACES {
+        let found = std::fs::read_link(format!("/proc/thread-self/ns/{name}")).unwrap_or_default();
+        identity.push_str(&found.to_string_lossy());
     }
     identity.push_str(&format!("{:?} {:?}", getsid(None)?, file_identity("/".as_ref())));
     let mut processors = Vec::new();
