@@ -45,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, interrupt)
     settings = Settings(given.quick, given.repetitions, given.ours, given.limit)
     try:
-        contenders = {contender for one in (*rows, *pictures) for contender in one.contenders}
-        found = environments.find(given.execnet, given.ours, {one.environment for one in contenders})
+        measured: list[Row | Picture] = [*rows, *pictures]
+        needed = {contender.environment for one in measured for contender in one.contenders}
+        found = environments.find(given.execnet, given.ours, needed)
         return compare(rows, pictures, found, settings, given)
     except EnvironmentProblem as problem:
         print(f"error: {problem}", file=sys.stderr)
