@@ -12,18 +12,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from farexec_bench import instructions, runner
+from farexec_bench import drawing, instructions, report, runner
 from farexec_bench.casework import cases
-from farexec_bench.contenders import EXECNET, FAREXEC, PIPE
+from farexec_bench.contenders import EXECNET, FAREXEC, PIPE, Contender
 from farexec_bench.goals import MEBIBYTES_PER_SECOND, costing, faster, judge, quartiles, within
 from farexec_bench.machine import ROOT
 from farexec_bench.measuring import Settings, heats_of
+from farexec_bench.pictures import COLOURS, PICTURES, Picture, bytes_of, microseconds_of
 from farexec_bench.rows import ROWS
+from farexec_bench.runner import Outcome
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 
@@ -78,6 +81,78 @@ def test_each_row_has_a_case_for_each_contender_and_a_name_of_its_own() -> None:
         for goal in row.goals:
             assert goal.contender in row.contenders
             assert goal.rival is None or goal.rival in row.contenders
+
+
+def test_each_picture_has_a_case_and_a_colour_of_its_own_for_each_contender() -> None:
+    assert len({picture.name for picture in PICTURES}) == len(PICTURES)
+    for picture in PICTURES:
+        colours = [COLOURS[contender] for contender in picture.contenders]
+        assert len(set(colours)) == len(colours) and set(colours) <= set(drawing.COLOURS)
+        for contender in picture.contenders:
+            assert (picture.case, contender.library) in cases()
+
+
+def test_pictures_share_what_rows_measure() -> None:
+    (start_up,) = (picture for picture in PICTURES if picture.name == "start-up")
+    heats = heats_of([*ROWS, *start_up.rows(quick=False)], Settings())
+    assert heats["picture-start-up-32"] is heats["start-32"]
+    assert heats["picture-start-up-16"] is heats["start-16"]
+
+
+def measured(picture: Picture, without: Contender | None = None) -> report.Plot:
+    """A picture of figures that are made up: contender after contender is a tenth slower, and cost is in proportion to size."""
+    rows = picture.rows(quick=False)
+    heats = heats_of(rows, Settings())
+    for row in rows:
+        for place, contender in enumerate(picture.contenders):
+            cost = 1e-6 * row.size * (1 + place / 10)
+            outcome = Outcome({"seconds": [cost]}) if contender != without else Outcome(unavailable="not here")
+            heats[row.name].outcomes[contender].append(outcome)
+    return report.Plot(picture, report.entries_of(rows, heats))
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
+def test_a_picture_shows_every_contender_that_has_figures(picture: Picture) -> None:
+    *_, missing, last = picture.contenders
+    drawn = measured(picture, without=missing).draw()
+    assert drawn is not None
+    root = ElementTree.fromstring(drawn)
+    words = ["".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {picture.title, last.name, picture.contenders[0].name} <= set(words)
+    assert missing.name not in words
+    if len(picture.sizes) == 1:
+        assert any(word.endswith(f" {picture.unit.name}") for word in words)
+    else:
+        assert {picture.unit.name, picture.x_name, *map(picture.x_text, picture.sizes)} <= set(words)
+    for element in root.iter():
+        for place in ("x", "x1", "x2", "cx"):
+            assert 0 <= float(element.get(place, "0")) <= drawing.WIDTH
+
+
+def test_a_picture_of_nothing_is_not_drawn() -> None:
+    rows = PICTURES[0].rows(quick=False)
+    assert report.Plot(PICTURES[0], report.entries_of(rows, heats_of(rows, Settings()))).draw() is None
+
+
+def test_the_document_has_the_figures_of_its_pictures() -> None:
+    told = report.plot_markdown(measured(PICTURES[0], without=EXECNET), "pictures")
+    lines = told.splitlines()
+    assert lines[0] == f"![{PICTURES[0].title}](pictures/start-up.svg)"
+    assert "| execnet | - | - | - | - | - | - | - |" in lines
+    assert "| farexec spawn | 0.0013 | 0.0026 | 0.0052 | 0.0104 | 0.0208 | 0.0416 | 0.0832 |" in lines
+
+
+def test_labels_keep_their_order_and_their_distance() -> None:
+    gap = drawing.LABEL_GAP
+    assert drawing.spread_out([50.0, 48.0, 100.0], 0, 200) == [48.0 + gap, 48.0, 100.0]
+    assert drawing.spread_out([99.0, 98.0], 0, 100) == [100.0, 100.0 - gap]
+
+
+def test_axes_name_round_values() -> None:
+    assert drawing.round_values(0.5, 3000) == [1, 10, 100, 1000]
+    assert drawing.round_values(3, 60) == [5, 10, 20, 50]
+    assert [bytes_of(size) for size in (1, 4096, 2**20, 2**26)] == ["1 B", "4 KiB", "1 MiB", "64 MiB"]
+    assert [microseconds_of(size) for size in (10, 100_000)] == ["10 us", "100 ms"]
 
 
 def test_rows_of_one_case_share_a_heat() -> None:

@@ -66,7 +66,7 @@ class Run:
         if self.library == "farexec":
             self.facts["worker"] = str(gateway._rinfo().worker)
 
-    def sample(self, operation: Callable[[], object], per: int = 1) -> Figures:
+    def sample(self, operation: Callable[[], object], per: float = 1) -> Figures:
         """Times `operation`, which does `per` things, once to warm up and then `samples` times."""
         operation()
         seconds = []

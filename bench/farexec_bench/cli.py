@@ -20,28 +20,35 @@ from typing import Any
 from . import environments, machine, report
 from .environments import EnvironmentProblem
 from .measuring import CASE_LIMIT, Settings, heats_of, measure
+from .pictures import PICTURES, Picture
 from .rows import ROWS, Row
+
+PICTURES_FOLDER = "pictures"
+"""Where the pictures of a document are, beside it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the harness."""
     parser = make_parser()
     given = parser.parse_args(arguments)
-    rows = selected(given.rows)
-    if not rows:
+    rows = [row for row in ROWS if matches(row.name, given.rows)]
+    pictures = [picture for picture in PICTURES if matches(picture.row_name, given.rows)]
+    if not rows and not pictures:
         parser.error(f"no row is called {given.rows!r}; --list shows them")
     if given.list:
-        width = max(len(row.name) for row in rows)
-        print("\n".join(f"{row.name:<{width}}  {row.what}" for row in rows))
+        told = [(row.name, row.what) for row in rows] + [(one.row_name, one.title) for one in pictures]
+        width = max(len(name) for name, _ in told)
+        print("\n".join(f"{name:<{width}}  {what}" for name, what in told))
         return 0
     if given.markdown and (given.quick or given.ours != "farexec"):
         parser.error("--markdown is for the real figures, without --quick and --ours")
     signal.signal(signal.SIGTERM, interrupt)
     settings = Settings(given.quick, given.repetitions, given.ours, given.limit)
     try:
-        names = {contender.environment for row in rows for contender in row.contenders}
-        found = environments.find(given.execnet, given.ours, names)
-        return compare(rows, found, settings, given)
+        measured: list[Row | Picture] = [*rows, *pictures]
+        needed = {contender.environment for one in measured for contender in one.contenders}
+        found = environments.find(given.execnet, given.ours, needed)
+        return compare(rows, pictures, found, settings, given)
     except EnvironmentProblem as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
@@ -90,7 +97,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--ours", default="farexec", choices=("farexec", "execnet"), help="the library that runs as farexec")
     add("--json", type=Path, metavar="PATH", help="write all samples to a file")
-    add("--markdown", type=Path, metavar="PATH", help="write the document, such as docs/BENCHMARKS.md")
+    add(
+        "--markdown",
+        type=Path,
+        metavar="PATH",
+        help="write the document, such as docs/BENCHMARKS.md, and its pictures into the folder pictures beside it",
+    )
+    add("--pictures", type=Path, metavar="FOLDER", help="write the pictures only")
     return parser
 
 
@@ -102,9 +115,9 @@ def positive(text: str) -> int:
     return number
 
 
-def selected(patterns: str) -> list[Row]:
-    """The rows whose names match one of the patterns."""
-    return [row for row in ROWS if any(fnmatch.fnmatchcase(row.name, one) for one in patterns.split(","))]
+def matches(name: str, patterns: str) -> bool:
+    """Whether one of the patterns is for this name."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns.split(","))
 
 
 def interrupt(*_: object) -> None:
@@ -113,13 +126,18 @@ def interrupt(*_: object) -> None:
 
 
 def compare(
-    rows: list[Row], found: environments.Environments, settings: Settings, given: argparse.Namespace
+    rows: list[Row],
+    pictures: list[Picture],
+    found: environments.Environments,
+    settings: Settings,
+    given: argparse.Namespace,
 ) -> int:
-    """Measures, prints the table and writes the files."""
+    """Measures, prints the tables and writes the files."""
     about = describe(found, settings)
     for library, reason in found.missing.items():
         print(f"{library} does not compete: {reason}", file=sys.stderr)
-    heats = heats_of(rows, settings)
+    sizes = {picture: picture.rows(settings.quick) for picture in pictures}
+    heats = heats_of([*rows, *(row for points in sizes.values() for row in points)], settings)
     different = list({id(heat): heat for heat in heats.values()}.values())
     start = time.monotonic()
     interrupted = False
@@ -129,16 +147,29 @@ def compare(
         interrupted = True
     about["seconds"] = round(time.monotonic() - start, 1)
     entries = report.entries_of(rows, heats)
+    plots = [report.Plot(picture, report.entries_of(points, heats)) for picture, points in sizes.items()]
+    everything = [*entries, *(entry for plot in plots for entry in plot.entries)]
     print(heading(about))
-    print(report.table(entries))
-    print(f"\n{report.summary(entries)}; {about['seconds']:g} s")
+    print("\n\n".join(filter(None, [report.table(entries), *map(report.plot_table, plots)])))
+    print(f"\n{report.summary(everything)}; {about['seconds']:g} s")
     if interrupted:
         raise KeyboardInterrupt
     if given.json:
-        given.json.write_text(json.dumps(report.as_json(entries, heats, about), indent=1) + "\n")
+        given.json.write_text(json.dumps(report.as_json(everything, heats, about), indent=1) + "\n")
     if given.markdown:
-        given.markdown.write_text(report.as_markdown(entries, about))
-    return 1 if any(entry.problems for entry in entries) else 0
+        given.markdown.write_text(report.as_markdown(entries, plots, about, PICTURES_FOLDER))
+        write_pictures(plots, given.markdown.parent / PICTURES_FOLDER)
+    if given.pictures:
+        write_pictures(plots, given.pictures)
+    return 1 if any(entry.problems for entry in everything) else 0
+
+
+def write_pictures(plots: list[report.Plot], folder: Path) -> None:
+    """Writes all pictures that have something to show."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for plot in plots:
+        if drawn := plot.draw():
+            (folder / f"{plot.picture.name}.svg").write_text(drawn)
 
 
 def describe(found: environments.Environments, settings: Settings) -> dict[str, Any]:

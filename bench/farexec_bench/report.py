@@ -1,4 +1,4 @@
-"""Tells what was measured: as a table, as JSON, and as a document from the template beside this package."""
+"""Tells what was measured: as tables, as JSON, and as a document from the template beside this package."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from .contenders import Contender
 from .goals import Goal, Unit, Verdict, judge, quartiles
 from .measuring import Heat
+from .pictures import Picture, draw
 from .rows import Row
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "BENCHMARKS.template.md"
@@ -50,10 +51,72 @@ def entries_of(rows: Sequence[Row], heats: Mapping[str, Heat]) -> list[Entry]:
     return entries
 
 
+@dataclass(frozen=True)
+class Plot:
+    """What a picture shows: an entry for each of its sizes and contenders."""
+
+    picture: Picture
+    entries: list[Entry]
+
+    @property
+    def rows(self) -> list[Row]:
+        """The sizes that were measured."""
+        return list(dict.fromkeys(entry.row for entry in self.entries))
+
+    def draw(self) -> str | None:
+        """The picture as SVG; None if there is nothing to show."""
+        costs = {(entry.row.name, entry.contender): entry.costs for entry in self.entries}
+        return draw(self.picture, self.rows, costs)
+
+    def grid(self) -> list[list[str]]:
+        """Its figures: a line for each contender, a column for each size; the first line names the sizes."""
+        sizes = [self.picture.x_text(row.size) for row in self.rows]
+        lines = [[self.picture.unit.name, *(sizes if len(sizes) > 1 else ["median"])]]
+        for contender in self.picture.contenders:
+            own = [entry.costs for entry in self.entries if entry.contender == contender]
+            lines.append([contender.name, *(median_of(self.picture.unit, costs) for costs in own)])
+        return lines
+
+
+def median_of(unit: Unit, costs: Sequence[float]) -> str:
+    """The median in its unit, or a dash."""
+    return rounded(shown(unit, statistics.median(costs))) if costs else "-"
+
+
+def plot_table(plot: Plot) -> str:
+    """The figures of a picture for a terminal."""
+    grid = plot.grid()
+    widths = [max(len(line[column]) for line in grid) for column in range(len(grid[0]))]
+    lines = [f"{plot.picture.row_name}: {plot.picture.title}"]
+    for name, *figures in grid:
+        columns = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
+        lines.append("  ".join(["", name.ljust(widths[0]), *columns]))
+    notes = [(entry, f"ERROR: {problem}") for entry in plot.entries for problem in entry.problems]
+    notes += [(entry, remark) for entry in plot.entries for remark in entry.remarks]
+    lines += [f"    {entry.contender.name}, {plot.picture.x_text(entry.row.size)}: {note}" for entry, note in notes]
+    return "\n".join(lines)
+
+
+def plot_markdown(plot: Plot, folder: str) -> str:
+    """A picture with its figures, for the document."""
+    head, *lines = plot.grid()
+    cells = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join(
+        [
+            f"![{plot.picture.title}]({folder}/{plot.picture.name}.svg)\n",
+            f"<details><summary>The figures of this picture, in {plot.picture.unit.name}</summary>\n",
+            "| " + " | ".join(["contender", *head[1:]]) + " |",
+            "| --- |" + " ---: |" * (len(head) - 1),
+            *cells,
+            "\n</details>",
+        ]
+    )
+
+
 def table(entries: Sequence[Entry]) -> str:
     """The table for a terminal."""
     all_cells = [cells(entry) for entry in entries]
-    widths = [max(len(line[column]) for lines in all_cells for line in lines) for column in range(6)]
+    widths = [max((len(line[column]) for lines in all_cells for line in lines), default=0) for column in range(6)]
     lines = []
     previous = None
     for entry, rows in zip(entries, all_cells, strict=True):
@@ -112,8 +175,8 @@ def as_json(entries: Sequence[Entry], heats: Mapping[str, Heat], about: Mapping[
     return {**about, "rows": rows}
 
 
-def as_markdown(entries: Sequence[Entry], about: Mapping[str, Any]) -> str:
-    """The document: the template with the tables and what was measured on."""
+def as_markdown(entries: Sequence[Entry], plots: Sequence[Plot], about: Mapping[str, Any], folder: str) -> str:
+    """The document: the template with the pictures in `folder`, the tables and what was measured on."""
     parts = []
     previous = None
     for entry in entries:
@@ -136,6 +199,7 @@ def as_markdown(entries: Sequence[Entry], about: Mapping[str, Any]) -> str:
         "revision": about["revision"] or "unknown",
         "about": "\n".join(told),
         "summary": summary(entries),
+        "pictures": "\n\n".join(plot_markdown(plot, folder) for plot in plots),
         "tables": "\n".join(parts).strip(),
     }
     for name, value in values.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,34 +42,36 @@ def pyro_call(run: Run) -> Figures:
             daemon.requestLoop()
 
     with serving(serve) as address, Pyro5.api.Proxy(address) as proxy:
-        return sample(run, proxy.nothing)
+        return sample(run, lambda: proxy.nothing())
 
 
 @case("call", "rpyc")
 def rpyc_call(run: Run) -> Figures:
     """A method of an rpyc service, in a process of its own."""
     import rpyc
-    from rpyc.utils.server import OneShotServer
+    from rpyc.core.stream import SocketStream
+    from rpyc.utils.factory import connect_stream
 
     class Server(rpyc.Service):
         def exposed_nothing(self) -> None:
             pass
 
     def serve(there: Any) -> None:
-        server = OneShotServer(Server, hostname="127.0.0.1", port=0)
-        there.send(server.port)
-        server.start()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            there.send(listener.getsockname()[1])
+            accepted, _ = listener.accept()
+        connect_stream(SocketStream(accepted), Server).serve_all()
 
     with serving(serve) as port:
         connection = rpyc.connect("127.0.0.1", port)
         try:
-            return sample(run, connection.root.nothing)
+            return sample(run, lambda: connection.root.nothing())
         finally:
             connection.close()
 
 
 def sample(run: Run, once: Callable[[], Any]) -> Figures:
-    """Calls `size` times in a sample."""
+    """Calls `size` times in a sample, each time as one writes it."""
 
     def batch() -> None:
         for _ in range(run.size):

@@ -59,6 +59,11 @@ for count in channel:
 """
 
 
+def items_in_stream(size: int) -> int:
+    """How many items of a size make a stream that is neither over at once nor takes long."""
+    return max(4, min(20_000, 256 * MIB // size))
+
+
 @case("int-round-trip")
 def int_round_trip(run: Run) -> Figures:
     """A small int there and back, `size` times in a sample."""
@@ -161,6 +166,22 @@ def bytes_in(run: Run) -> Figures:
             check(total == run.size * MIB, "all bytes arrive")
 
         return run.sample(batch, per=run.size)
+
+
+@case("stream")
+def stream(run: Run) -> Figures:
+    """Items of `size` bytes to the worker, until it has them all; the cost is that of a mebibyte."""
+    item, count = b"x" * run.size, items_in_stream(run.size)
+    with run.group() as group:
+        channel = group[0].remote_exec(SWALLOW)
+
+        def batch() -> None:
+            channel.send(count)
+            for _ in range(count):
+                channel.send(item)
+            check(channel.receive() == run.size * count, "all bytes arrive")
+
+        return run.sample(batch, per=run.size * count / MIB)
 
 
 @case("receive-queue")

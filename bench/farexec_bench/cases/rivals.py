@@ -15,9 +15,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ..casework import Figures, Run, case
+from .messages import MIB, items_in_stream
 from .starting import check
-
-MIB = 2**20
 
 
 @case("int-round-trip", "pipe")
@@ -41,25 +40,36 @@ def pipe_round_trip(run: Run) -> Figures:
 @case("bytes-out", "pipe")
 def pipe_bytes_out(run: Run) -> Figures:
     """Blocks of 1 MiB into a pipe that holds as much, until the far end has read them all."""
+    return pour_out(run, b"x" * MIB, run.size)
+
+
+@case("stream", "pipe")
+def pipe_stream(run: Run) -> Figures:
+    """Blocks of `size` bytes, each a write of its own, until the far end has read them all; the cost of a mebibyte."""
+    return pour_out(run, b"x" * run.size, items_in_stream(run.size))
+
+
+def pour_out(run: Run, block: bytes, count: int) -> Figures:
+    """Writes blocks into a pipe that holds 1 MiB."""
+    total = len(block) * count
 
     def swallow(read: int, write: int) -> None:
         buffer = memoryview(bytearray(MIB))
-        count = 0
+        seen = 0
         while received := os.readv(read, [buffer]):
-            count += received
-            if count == run.size * MIB:
+            seen += received
+            if seen == total:
                 os.write(write, b"!")
-                count = 0
+                seen = 0
 
-    block = b"x" * MIB
     with forked(swallow) as (read, write):
 
         def batch() -> None:
-            for _ in range(run.size):
+            for _ in range(count):
                 write_all(write, block)
             os.read(read, 1)
 
-        return run.sample(batch, per=run.size)
+        return run.sample(batch, per=total / MIB)
 
 
 @case("bytes-in", "pipe")
@@ -124,6 +134,21 @@ def multiprocessing_ints_out(run: Run) -> Figures:
         return run.sample(batch, per=run.size)
 
 
+@case("stream", "multiprocessing")
+def multiprocessing_stream(run: Run) -> Figures:
+    """Items of `size` bytes to the far end, until it has them all; the cost of a mebibyte."""
+    item, count = b"x" * run.size, items_in_stream(run.size)
+    with connected(measure_items) as connection:
+
+        def batch() -> None:
+            connection.send(count)
+            for _ in range(count):
+                connection.send(item)
+            check(connection.recv() == run.size * count, "all bytes arrive")
+
+        return run.sample(batch, per=run.size * count / MIB)
+
+
 @case("ints-in", "multiprocessing")
 def multiprocessing_ints_in(run: Run) -> Figures:
     """Small ints from the far end."""
@@ -149,6 +174,12 @@ def sum_items(connection: Connection) -> None:
     """Adds up as many items as announced, again and again."""
     while (count := connection.recv()) is not None:
         connection.send(sum(connection.recv() for _ in range(count)))
+
+
+def measure_items(connection: Connection) -> None:
+    """Adds up the lengths of as many items as announced, again and again."""
+    while (count := connection.recv()) is not None:
+        connection.send(sum(len(connection.recv()) for _ in range(count)))
 
 
 def count_items(connection: Connection) -> None:
