@@ -5,6 +5,7 @@ The libraries differ in nothing but what `import execnet` gives in the interpret
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,8 @@ def test_nothing(number):
 @case("suite")
 def suite(run: Run) -> Figures:
     """Empty tests in a file that imports a lot, by `size` workers; with the option alone, by pytest itself."""
+    run.facts["execnet"] = version = importlib.import_module("execnet").__version__
+    check(("farexec" in version) == (run.library == "farexec"), "the interpreter has what is to be measured")
     count = run.size * TESTS_PER_WORKER
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     if "alone" in run.options:
