@@ -12,11 +12,10 @@ from places import SUITE
 
 pytestmark = pytest.mark.timeout(300)
 
-# The suite itself runs with native workers that are forked from a template.
+# The suite itself runs with native workers that are forked from a template; those that are spawned have a step of their own in xtask.
 KINDS = {
     "zero-install": {"FAREXEC_NATIVE": "no"},
     "zero-install, spawned": {"FAREXEC_NATIVE": "no", "FAREXEC_START": "spawn"},
-    "native, spawned": {"FAREXEC_START": "spawn"},
 }
 
 

@@ -112,7 +112,7 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
         ("clients", Box::new(clients)),
         // They wait more than they compute.
         ("worker tests", Box::new(|| pytest(&["-n", "6", "--dist", "worksteal", "tests/worker"]))),
-        ("bench", Box::new(|| python(&["bench/run.py", "--quick"]))),
+        ("bench", Box::new(bench)),
         // Those in which nothing but the Rust code has a part: they are the same each time.
         ("instructions", Box::new(|| python(&["bench/instructions.py", "--only", "rust-*"]))),
     ];
@@ -177,6 +177,11 @@ fn clients() -> Result<()> {
 fn spawned_rust_tests() -> Result<()> {
     let arguments = ["test", "-p", "farexec", "--test", "workers", "--test", "channels", "--test", "rsync"];
     run(Command::new("cargo").args(arguments).env("FAREXEC_START", "spawn"))
+}
+
+fn bench() -> Result<()> {
+    pytest(&["bench"])?;
+    python(&["bench/run.py", "--quick"])
 }
 
 fn python(arguments: &[&str]) -> Result<()> {
