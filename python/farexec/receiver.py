@@ -379,6 +379,20 @@ class File(object):
             self.temporary = None
 
 
+def in_the_system(source, offset, target, length):
+    """Has the system copy from one file to the end of another, which it may do without moving anything; returns how much it did."""
+    copied = 0
+    try:
+        while copied < length:
+            count = os.copy_file_range(source, target, length - copied, offset + copied)
+            if not count:
+                break
+            copied += count
+    except (AttributeError, OSError):  # it cannot, or not between these two; what is left is copied by hand, or fails there
+        pass
+    return copied
+
+
 class Pieces(object):
     """A file that comes in pieces, some of them from its old version."""
 
@@ -399,6 +413,8 @@ class Pieces(object):
         if self.old_file is None:
             self.old_file = reading(self.full)
             self.check()
+        copied = in_the_system(self.old_file.fileno(), offset, self.file.descriptor, length)
+        offset, length = offset + copied, length - copied
         self.old_file.seek(offset)
         while length:
             data = self.old_file.read(min(length, COPY))

@@ -263,6 +263,14 @@ impl FrameReader {
             && self.under_way.as_ref().is_some_and(|partial| partial.missing() >= DIRECT_READ)
     }
 
+    /// Takes back what was offered and is not used: no large payload is under way behind which another one may follow.
+    pub fn take_unused(&mut self) -> Option<Vec<u8>> {
+        if self.under_way.as_ref().is_some_and(|partial| partial.header.length >= DIRECT_READ) {
+            return None;
+        }
+        self.spare.take()
+    }
+
     /// Has the next large payload arrive in this buffer, if it is about as long: fresh memory costs as much as filling it.
     pub fn offer(&mut self, buffer: Vec<u8>) {
         self.spare = Some(buffer);
@@ -460,6 +468,8 @@ mod tests {
         assert_eq!(reader.next(&mut halves[0]), Ok(None));
         let payload = reader.next(&mut halves[1]).unwrap().unwrap().payload.into_owned();
         assert_eq!((payload.as_ptr(), &payload[..]), (memory, [2; 100_000].as_slice()));
+        reader.offer(payload);
+        assert_eq!(reader.take_unused().map(|buffer| buffer.as_ptr()), Some(memory));
     }
 
     #[test]

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use farexec_proto::limits::DIRECT_READ;
-
 /// How long the reactor keeps off a gateway after it found a thread reading it: long against one round trip, so that it is
 /// not woken by each; short against what a person, or a callback that nobody's wait feeds, would notice.
 pub(crate) const STANDBY: Duration = Duration::from_millis(4);
@@ -44,9 +42,8 @@ pub(crate) const SENT_IN_PLACE: usize = 64 << 10;
 /// Bytes read at once into the buffer that all gateways of a thread share.
 pub(crate) const READ_CHUNK: usize = 64 << 10;
 
-/// Bytes of the buffers of large payloads that are kept for the next ones, and how many are.
-pub(crate) const KEPT_BUFFER: std::ops::RangeInclusive<usize> = DIRECT_READ..=4 << 20;
-pub(crate) const KEPT_BUFFERS: usize = 4;
+/// Bytes of all buffers of large payloads that are kept for the next ones.
+pub(crate) const KEPT_BUFFERS: usize = 64 << 20;
 
 /// Reads in a row after which a thread that waits looks how fast items come.
 pub(crate) const PACED_READS: u32 = 4;

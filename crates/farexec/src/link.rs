@@ -41,7 +41,7 @@ use crate::inbox::{Inbox, SharedCoercion, Wakers};
 use crate::limits::{BREATH, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN};
 use crate::outbox::{Broken, Outbox};
 use crate::pace::Pace;
-use crate::payload::used_buffer;
+use crate::payload::{keep_buffer, used_buffer};
 use crate::reactor::{Reactor, Source, Standby};
 use crate::supervisor::Supervisor;
 use crate::sys::{self, Interest, Transfer, Waker, Woken};
@@ -456,10 +456,12 @@ impl Link {
                 (transfer, self.take_in(reading, bytes))
             }),
         };
-        if reading.frames.wants_buffer()
-            && let Some(buffer) = used_buffer()
-        {
-            reading.frames.offer(buffer);
+        if reading.frames.wants_buffer() {
+            if let Some(buffer) = used_buffer() {
+                reading.frames.offer(buffer);
+            }
+        } else if let Some(buffer) = reading.frames.take_unused() {
+            keep_buffer(buffer);
         }
         if let Ok(Transfer::Bytes(count)) = transfer.0 {
             reading.pace.read(count, self.has_sent.swap(false, Ordering::Relaxed));

@@ -1,18 +1,36 @@
 //! An item that arrived, still encoded: it is decoded by who takes it, when they take it.
 
 use farexec_proto::encoding::{Build, DecodeError, StringCoercion, decode};
+use farexec_proto::limits::DIRECT_READ;
 use farexec_proto::{Encoding, Value};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
-use crate::limits::{KEPT_BUFFER, KEPT_BUFFERS};
+use crate::limits::KEPT_BUFFERS;
 
 /// Buffers of large payloads that were taken, for the next ones: fresh memory costs as much as filling it.
-static BUFFERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+static BUFFERS: Mutex<Buffers> = Mutex::new(Buffers { buffers: Vec::new(), bytes: 0 });
+
+struct Buffers {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize,
+}
 
 /// A buffer for a large payload, if one was left.
 pub(crate) fn used_buffer() -> Option<Vec<u8>> {
-    BUFFERS.lock().pop()
+    let mut kept = BUFFERS.lock();
+    let buffer = kept.buffers.pop()?;
+    kept.bytes -= buffer.capacity();
+    Some(buffer)
+}
+
+/// Keeps the memory of a large payload for another one, if there is not enough of it.
+pub(crate) fn keep_buffer(buffer: Vec<u8>) {
+    let mut kept = BUFFERS.lock();
+    if kept.bytes + buffer.capacity() <= KEPT_BUFFERS {
+        kept.bytes += buffer.capacity();
+        kept.buffers.push(buffer);
+    }
 }
 
 /// One received item, not yet decoded.
@@ -25,11 +43,8 @@ pub struct Payload {
 
 impl Drop for Payload {
     fn drop(&mut self) {
-        if KEPT_BUFFER.contains(&self.bytes.capacity()) {
-            let mut buffers = BUFFERS.lock();
-            if buffers.len() < KEPT_BUFFERS {
-                buffers.push(std::mem::take(&mut self.bytes));
-            }
+        if self.bytes.capacity() >= DIRECT_READ {
+            keep_buffer(std::mem::take(&mut self.bytes));
         }
     }
 }
