@@ -189,12 +189,12 @@ fn python(arguments: &[&str]) -> Result<()> {
 }
 
 fn pytest(arguments: &[&str]) -> Result<()> {
-    python(&[&["-m", "pytest", "-q", "-p", "no:cacheprovider"], arguments].concat())
+    python(&[&["-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"], arguments].concat())
 }
 
 /// The shim is not installed for them, since pytest-xdist uses execnet itself here.
 fn shim_tests() -> Result<()> {
-    let arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "shim/tests"];
+    let arguments = ["-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-p", "no:xdist", "shim/tests"];
     run(Command::new("target/venv/bin/python").args(arguments).env("PYTHONPATH", "shim/src"))
 }
 
