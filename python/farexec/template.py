@@ -107,7 +107,9 @@ class Template(object):
             return "cannot preload %s: that starts a thread, which no fork copies" % ", ".join(names)
         self._draws = sys.modules.get("numpy.random")
         import_loads()
-        find_extension()
+        extension = find_extension()
+        if extension is not None:
+            native_channel(extension)
         about_interpreter()
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:

@@ -1359,7 +1359,7 @@ class NativeGateway(WorkerGateway):
     def __init__(self, extension, incoming, outgoing, start):
         WorkerGateway.__init__(self, start)
         model, group = self.execmodel.backend, self._group
-        kind = native_channel(extension.Channel)
+        kind = native_channel(extension)
         self._connection = extension.Worker(incoming, outgoing, self, kind, Errors, native(start.get("id") or "worker"), model, group)
         self.newchannel = self._connection.newchannel
         self._answer = self._connection.say_hello
@@ -1400,8 +1400,14 @@ class Errors(object):
     DumpError, LoadError, RemoteError, TimeoutError = DumpError, LoadError, RemoteError, TimeoutError
 
 
-def native_channel(base):
+NATIVE_CHANNEL = []  # what native_channel() has made
+
+
+def native_channel(extension):
     """Returns the kind of channel that a native worker has."""
+    if NATIVE_CHANNEL:
+        return NATIVE_CHANNEL[0]
+    base = extension.Channel
 
     class NativeChannel(base):
         __doc__ = Channel.__doc__
@@ -1416,6 +1422,7 @@ def native_channel(base):
             base.close(self, error)
 
     NativeChannel.__name__ = NativeChannel.__qualname__ = "Channel"
+    NATIVE_CHANNEL.append(NativeChannel)
     return NativeChannel
 
 
