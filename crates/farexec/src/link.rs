@@ -136,6 +136,11 @@ thread_local! {
     static WAKER: Option<Arc<Waker>> = Waker::new().ok().map(Arc::new);
 }
 
+/// Gives the calling thread what it waits with, which it else gets when it first waits: a worker has its descriptors from the beginning.
+pub(crate) fn prepare_to_wait() {
+    WAKER.with(|_| ());
+}
+
 impl Link {
     /// A coordinator's connection at its beginning, served by the reactor.
     pub(crate) fn new(id: &str, pipes: Pipes, supervisor: Option<Arc<Supervisor>>) -> io::Result<Arc<Self>> {

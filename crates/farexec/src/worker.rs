@@ -26,7 +26,7 @@ use crate::end::Cause;
 use crate::gateway::{Gateway, WeakGateway};
 use crate::inbox::Inbox;
 use crate::limits::{GRACE_CUT_OFF, LAST_GRACE, LAST_GRACE_CUT_OFF, PATIENCE};
-use crate::link::{Link, Pipes};
+use crate::link::{self, Link, Pipes};
 use crate::payload::Payload;
 use crate::spec::ExecModel;
 use crate::sys::{self, Interruptible};
@@ -98,6 +98,7 @@ impl Worker {
     /// What the system says if there are no descriptors or threads left.
     pub fn new(input: OwnedFd, output: OwnedFd, settings: WorkerSettings) -> io::Result<Self> {
         let (id, execmodel) = (settings.id.clone(), settings.execmodel);
+        link::prepare_to_wait();
         let duties = Arc::new(Duties {
             settings,
             main: Interruptible::this_thread(),
