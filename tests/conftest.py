@@ -69,10 +69,7 @@ def worker_python(request, monkeypatch):
 @pytest.fixture(params=interpreters.interpreters(), ids=lambda parameter: parameter[0])
 def python(request):
     """The path of an interpreter; a test that takes it runs in each."""
-    name, path = request.param
-    if path is None:
-        pytest.fail(f"Python {name} is expected and was not found; see tests/interpreters.py")
-    return path
+    return interpreters.path_of(request.param)
 
 
 @pytest.fixture

@@ -34,6 +34,13 @@ def interpreters() -> list[tuple[str, str | None]]:
     return known if CHOICE == "all" else [(name, path) for name, path in known if path is not None]
 
 
+def path_of(parameter: tuple[str, str | None]) -> str:
+    """The path of one of these; fails if it is missing."""
+    name, path = parameter
+    assert path is not None, f"Python {name} is expected and was not found; see tests/interpreters.py"
+    return path
+
+
 @functools.cache
 def version_of(path: str) -> tuple[int, ...]:
     """The version of an interpreter: major, minor, micro."""

@@ -158,13 +158,7 @@ impl PyWorker {
         Ok(())
     }
 
-    /// Whether the coordinator has ended this worker.
-    #[getter]
-    fn has_ended(&self) -> bool {
-        !self.0.worker.is_alive()
-    }
-
-    /// Whether it did so by going away.
+    /// Whether the coordinator is gone.
     #[getter]
     fn was_cut_off(&self) -> bool {
         self.0.worker.was_cut_off()
