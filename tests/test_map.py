@@ -76,6 +76,10 @@ def test_what_cannot_be_called_there_is_refused_here(workers):
         workers.map("square", [1])
     with pytest.raises(ValueError, match="at least one iterable"):
         workers.map(square)
+    with pytest.raises(ValueError, match="retries is 0 or more"):
+        workers.map(square, [1], retries=-1)
+    with pytest.raises(ValueError, match="prefetch 1 or more"):
+        workers.map(square, [1], prefetch=0)
     with pytest.raises(ValueError, match="on_error"):
         workers.map(square, [1], on_error="ignore")
     with pytest.raises(RuntimeError, match="no workers"):

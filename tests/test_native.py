@@ -20,6 +20,9 @@ def test_a_worker_is_native_where_the_package_is_installed(group, monkeypatch):
     assert kind_of(group, f"popen//python={sys.executable}//native=no") == "pure"
     monkeypatch.setenv("FAREXEC_NATIVE", "no")
     assert kind_of(group) == "pure"
+    monkeypatch.setenv("FAREXEC_NATIVE", "never")
+    with pytest.raises(farexec.StartError, match="the variable FAREXEC_NATIVE is `never`: take `auto`, `push` or `no`"):
+        group.makegateway()
     with pytest.raises(ValueError, match="take `auto`, `push` or `no`"):
         group.makegateway("popen//native=yes")
 

@@ -198,6 +198,8 @@ class Group:
         """
         if not iterables:
             raise ValueError("map() needs at least one iterable")
+        if retries < 0 or (prefetch is not None and prefetch < 1):
+            raise ValueError(f"retries is 0 or more, and prefetch 1 or more, not {retries} and {prefetch}")
         if on_error not in ("raise", "return"):
             raise ValueError(f'on_error is "raise" or "return", not {on_error!r}')
         called: tuple[Any, ...]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use farexec_proto::control::Start;
 
 use super::process::{launch, shown, take_printed};
-use super::{Order, Starting, Surroundings, far_start, open};
+use super::{Order, Starting, Surroundings, far_start, open, unusable};
 use crate::error::StartError;
 use crate::interpreter::{self, Setting};
 use crate::link::{Link, Pipes};
@@ -47,7 +47,7 @@ pub(super) fn start(
         interpreter = interpreter.again(&setting);
     }
     forks = forks && interpreter.identity().is_some();
-    let start = Start { chdir: None, nice: None, preload: preload.clone(), ..far_start(order) };
+    let start = Start { chdir: None, nice: None, preload: preload.clone(), ..far_start(order)? };
     let (stdout, printed) = stdout(spec)?;
     if forks {
         match template::find(&interpreter, &setting, &preload, spec.nice.unwrap_or(0)) {
@@ -127,9 +127,4 @@ fn preload(spec: &Spec) -> Result<Vec<String>, StartError> {
         }
         _ => Ok(Vec::new()),
     }
-}
-
-fn unusable(variable: &str, value: &str, reason: &str) -> StartError {
-    let text = format!("the variable {variable} is `{value}`: {reason}");
-    StartError::System(io::Error::new(io::ErrorKind::InvalidInput, text))
 }

@@ -26,6 +26,9 @@ pub(crate) use via::Bridge;
 /// The interpreter of a spec that names none.
 const DEFAULT_PYTHON: &str = "python3";
 
+/// What says for specs that do not whether their workers may be native.
+const NATIVE_VARIABLE: &str = "FAREXEC_NATIVE";
+
 /// A worker on its way up.
 pub(crate) struct Starting {
     pub(crate) link: Arc<Link>,
@@ -153,10 +156,10 @@ fn python(spec: &Spec) -> Result<Vec<String>, StartError> {
 }
 
 /// What START says to a worker that this side cannot set up before it starts.
-fn far_start(order: &Order<'_>) -> Start {
+fn far_start(order: &Order<'_>) -> Result<Start, StartError> {
     let Order { spec, id, execmodel, .. } = *order;
-    let native = spec.native.unwrap_or_else(native_by_default);
-    Start {
+    let native = spec.native.map_or_else(native_by_default, Ok)?;
+    Ok(Start {
         protocol: PROTOCOL_VERSION,
         id: id.into(),
         execmodel: execmodel.name().into(),
@@ -171,13 +174,23 @@ fn far_start(order: &Order<'_>) -> Start {
         threads: spec.threads_none.then(|| "none".into()),
         group: true,
         ..Start::default()
-    }
+    })
 }
 
 /// Whether workers may be native whose spec does not say.
-fn native_by_default() -> Native {
-    let said = std::env::var("FAREXEC_NATIVE").ok();
-    said.and_then(|said| said.parse().ok()).unwrap_or_default()
+fn native_by_default() -> Result<Native, StartError> {
+    match std::env::var(NATIVE_VARIABLE) {
+        Ok(said) if !said.is_empty() => {
+            said.parse().map_err(|reason: String| unusable(NATIVE_VARIABLE, &said, &reason))
+        }
+        _ => Ok(Native::default()),
+    }
+}
+
+/// The error of a variable that says for all specs what none of them could say.
+fn unusable(variable: &str, value: &str, reason: &str) -> StartError {
+    let text = format!("the variable {variable} is `{value}`: {reason}");
+    StartError::System(std::io::Error::new(std::io::ErrorKind::InvalidInput, text))
 }
 
 /// Sends what makes an interpreter a worker.

@@ -20,7 +20,7 @@ use crate::sys;
 
 /// Starts a program that runs an interpreter. What the spec asks for is done by the worker, before anything is executed.
 pub(super) fn start_behind(order: &Order<'_>, far: super::Command) -> Result<Starting, StartError> {
-    let opening = (&*bootstrap::plain(), &far_start(order));
+    let opening = (&*bootstrap::plain(), &far_start(order)?);
     launch(order, command(&far.words), far.shown, sys::Start::default(), opening, None)
 }
 

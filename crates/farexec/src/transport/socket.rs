@@ -58,7 +58,7 @@ pub(super) fn start(
     let pipes = Pipes { input: OwnedFd::from(connection.try_clone()?), output: connection.into() };
     let link = Link::new(order.id, pipes, None)?;
     let env: BTreeMap<String, String> = order.spec.env.iter().cloned().collect();
-    open(&link, &bootstrap::plain(), &Start { env, ..far_start(order) })?;
+    open(&link, &bootstrap::plain(), &Start { env, ..far_start(order)? })?;
     Ok(Starting { link, command: shown, address: Some(address), interpreter: None })
 }
 

@@ -51,7 +51,7 @@ pub(super) fn start(order: &Order<'_>, relay: &Gateway, far: Command) -> Result<
     let pipes = Pipes { input: ours.try_clone()?, output: ours };
     let link = Link::new(order.id, pipes, None)?;
     Bridge::build(theirs, channel, &link)?;
-    open(&link, &bootstrap::plain(), &far_start(order))?;
+    open(&link, &bootstrap::plain(), &far_start(order)?)?;
     Ok(Starting { link, command: shown, address: None, interpreter: None })
 }
 

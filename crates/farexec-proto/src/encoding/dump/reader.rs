@@ -85,10 +85,13 @@ impl<'b, 'p, B: Build<'p>> Reader<'b, 'p, B> {
                     self.scalar(|builder| builder.int(value.into()))?;
                 }
                 opcode::SET_ITEM => self.set_item()?,
-                opcode::STR if self.coercion.py3str_as_py2str => self.str_as_bytes()?,
-                opcode::STR | opcode::PY2_UNICODE => {
+                code @ (opcode::STR | opcode::PY2_UNICODE) => {
                     let text = self.text()?;
-                    self.scalar(|builder| builder.str(text))?;
+                    if code == opcode::STR && self.coercion.py3str_as_py2str {
+                        self.scalar(|builder| builder.bytes(text.as_bytes()))?;
+                    } else {
+                        self.scalar(|builder| builder.str(text))?;
+                    }
                 }
                 opcode::BYTES => {
                     let length = self.length()?;
@@ -176,12 +179,6 @@ impl<'b, 'p, B: Build<'p>> Reader<'b, 'p, B> {
     #[inline]
     fn float(&mut self) -> Result<f64, DecodeError> {
         self.input.array("a float of eight bytes").map(f64::from_be_bytes)
-    }
-
-    #[cold]
-    fn str_as_bytes(&mut self) -> Result<(), DecodeError> {
-        let text = self.text()?;
-        self.scalar(|builder| builder.bytes(text.as_bytes()))
     }
 
     fn py2_str(&mut self) -> Result<(), DecodeError> {
