@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 
+import farexec
 import interpreters
 from processes import wait_until_gone
 
