@@ -58,7 +58,7 @@ type Function = dyn Fn(OutputLine) + Send + Sync;
 /// What a group does with the lines of its workers.
 pub(crate) struct Outputs {
     function: Mutex<Arc<Function>>,
-    /// Whether any line has come.
+    /// Whether lines may come. That one has come is known too late: it may still wait for the thread that would say so.
     used: AtomicBool,
 }
 
@@ -93,7 +93,6 @@ impl Outputs {
         let text = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned();
         let line = OutputLine { gateway: gateway.to_string(), stream, text };
         let outputs = Arc::clone(self);
-        self.used.store(true, Ordering::Relaxed);
         // Not here: this may be the reactor's thread, and printing may take its time.
         callback::later(move || {
             let function = Arc::clone(&outputs.function.lock());
@@ -112,6 +111,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn new(outputs: &Arc<Outputs>, gateway: &str, stream: OutputStream) -> Self {
+        outputs.used.store(true, Ordering::Relaxed);
         Self { outputs: Arc::clone(outputs), gateway: gateway.into(), stream, rest: Vec::new() }
     }
 
