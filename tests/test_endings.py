@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+import farexec
 from processes import wait_until_gone
 
 WORK = """
@@ -192,7 +193,7 @@ def test_what_is_done_at_the_end_of_an_interpreter_is_done(tmp_path, start, deed
 
 
 def test_lines_that_were_printed_last_come_before_the_end():
-    """What a worker behind a relay printed at last was handed over after `terminate` had returned, once in seven runs."""
+    """What a worker printed at last was handed over after `terminate` had returned: behind a socket, in one of seven runs."""
     for _ in range(20):
         lines = []
         with farexec.Group(["popen//id=relay"]) as group:
