@@ -3,10 +3,10 @@
 use std::io;
 
 #[cfg(target_os = "linux")]
-use rustix::process::{Resource, getpriority_process, getrlimit, getsid};
+use rustix::process::{Resource, getpriority_process, getrlimit};
 
 #[cfg(target_os = "linux")]
-use super::file_identity;
+use super::{file_identity, this_process::session};
 
 /// What a child that we started just now would have from us.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ pub(crate) fn inherited() -> io::Result<Inherited> {
         let found = std::fs::read_link(format!("/proc/thread-self/ns/{name}")).unwrap_or_default();
         identity.push_str(&found.to_string_lossy());
     }
-    identity.push_str(&format!("{:?} {:?}", getsid(None)?, file_identity("/".as_ref())));
+    identity.push_str(&format!("{} {:?}", session(), file_identity("/".as_ref())));
     let mut processors = Vec::new();
     // Groups of 32 bits, the lowest last.
     for group in line("Cpus_allowed")?.rsplit(',') {

@@ -40,6 +40,15 @@ impl Interruptible {
     }
 }
 
+/// The number of this process's session: 0 where its leader is outside of this process's namespace, as in a command that is run
+/// in a container from without.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "the safe interface takes 0 for impossible")]
+pub(crate) fn session() -> i32 {
+    // SAFETY: the call has no condition.
+    unsafe { libc::getsid(0) }
+}
+
 /// Ends this process with the status 1, whatever its threads do.
 #[allow(unsafe_code, reason = "there is no safe interface")]
 pub(crate) fn exit_at_once() {
@@ -50,7 +59,10 @@ pub(crate) fn exit_at_once() {
 /// Ends this process and all others of its group, if it leads one.
 pub(crate) fn kill_own_group() {
     let pid = rustix::process::getpid();
-    if rustix::process::getpgrp() == pid
+    // SAFETY: the call has no condition.
+    #[allow(unsafe_code, reason = "the safe interface takes 0 for impossible, see `session`")]
+    let group = unsafe { libc::getpgrp() };
+    if group == pid.as_raw_pid()
         && let Err(error) = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL)
     {
         tracing::debug!(%error, "could not end this process's group");
