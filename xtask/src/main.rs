@@ -73,8 +73,9 @@ const FUZZ_TARGETS: &str = "fuzz/fuzz_targets";
 type Step = Box<dyn Fn() -> Result<()>>;
 
 fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
-    std::env::set_current_dir(root)?;
+    // Asked for now, not when this was compiled: a folder of built things may have been filled from another clone.
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").context("this is run as `cargo xtask`")?;
+    std::env::set_current_dir(Path::new(&own).parent().context("xtask lies in the workspace")?)?;
     match Arguments::parse().task {
         Task::Test { only, fuzz } => test(only.as_deref(), fuzz),
         Task::Env => environment().map(drop),
