@@ -14,9 +14,8 @@ from ._compiled import know_own_interpreter
 from ._execmodel import ExecModel, GreenModel, get_execmodel
 from ._gateway import Gateway, default_python
 from ._green import Greenlets
-from ._source import source_of_function
+from ._source import called
 from ._spec import XSpec
-from .codecs import name_of
 
 if TYPE_CHECKING:
     from ._native import Channel, ReceiveQueue
@@ -202,22 +201,11 @@ class Group:
             raise ValueError(f"retries is 0 or more, and prefetch 1 or more, not {retries} and {prefetch}")
         if on_error not in ("raise", "return"):
             raise ValueError(f'on_error is "raise" or "return", not {on_error!r}')
-        called: tuple[Any, ...]
-        if isinstance(function, str):
-            module, _, name = function.partition(":")
-            if not module or not name:
-                raise ValueError(f"the name of a function has the form module:name, not {function!r}")
-            called = (module, name)
-        elif isinstance(function, types.FunctionType):
-            called = tuple(source_of_function(function, None))
-        else:
-            module, _, name = name_of(function).partition(":")  # type: ignore[no-untyped-call]
-            called = (module, name)
         star = len(iterables) > 1
         return _native.Map(
             self._native,
             self,
-            called,
+            called(function),
             zip(*iterables, strict=False) if star else iterables[0],
             ordered=ordered,
             star=star,

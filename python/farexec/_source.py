@@ -10,6 +10,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from .codecs import name_of
+
 
 class Source(NamedTuple):
     """Source text, and how to execute it."""
@@ -36,6 +38,21 @@ def source_of(source: str | types.ModuleType | Callable[..., object], kwargs: di
         # Text that begins at the margin has no indentation as a whole.
         return Source(source if source[:1].strip() else textwrap.dedent(source), None, 1, None)
     raise TypeError(f"expected source text, a function or a module, not an object of type {type(source).__name__!r}")
+
+
+def called(function: Callable[..., object] | str) -> tuple[Any, ...]:
+    """Returns where workers have a function from: its text, as a :class:`Source`; or a module, and its name there.
+
+    :raises ValueError: it is no such name, or a function that would not work alone; the error says why.
+    :raises TypeError: it is something else, which cannot be imported.
+    """
+    if isinstance(function, types.FunctionType):
+        return source_of_function(function, None)
+    name = function if isinstance(function, str) else name_of(function)  # type: ignore[no-untyped-call]
+    module, _, name = name.partition(":")
+    if not module or not name:
+        raise ValueError(f"the name of a function has the form module:name, not {function!r}")
+    return module, name
 
 
 def source_of_function(function: types.FunctionType, first: str | None) -> Source:

@@ -108,3 +108,6 @@ pub(crate) const MAP_WINDOW: usize = 1 << 16;
 /// How often a worker of a map that could not be replaced is tried again, and how long after each failure.
 pub(crate) const MAP_RESTARTS: u32 = 3;
 pub(crate) const MAP_RESTART_PAUSE: Duration = Duration::from_millis(200);
+
+/// Functions that one lane of calls knows at most, which its worker keeps.
+pub(crate) const LANE_FUNCTIONS: usize = 1024;
