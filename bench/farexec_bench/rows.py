@@ -38,6 +38,7 @@ from .contenders import (
     Contender,
 )
 from .goals import (
+    BYTES,
     KIBIBYTES,
     MEBIBYTES,
     MEBIBYTES_PER_SECOND,
@@ -213,6 +214,16 @@ ROWS: tuple[Row, ...] = (
         size=10_000, quick_size=200,
     ),
     Row(
+        "wide-queue", "small ints from 100 gateways through one receive queue",
+        THOUSANDS, BOTH,
+        size=400, quick_size=20, repetitions=3,
+    ),
+    Row(
+        "many-senders", "small ints from 64 threads, over one gateway",
+        THOUSANDS, BOTH,
+        size=500, quick_size=20,
+    ),
+    Row(
         "tasks", "trivial tasks through 2 workers, each result delivered",
         THOUSANDS, (POOL, EXECUTOR, MPIRE, LOKY, EXECNET, FAREXEC, MAP), (faster(MAP, 3, POOL),),
         size=4000, quick_size=100,
@@ -226,6 +237,11 @@ ROWS: tuple[Row, ...] = (
         "channels-at-once", "10,000 channels open at once on one gateway, each used",
         MILLISECONDS, BOTH, (faster(FAREXEC, 6, EXECNET),),
         size=10_000, quick_size=100, samples=1, repetitions=3,
+    ),
+    Row(
+        "channel-memory", "the coordinator's memory for each of 10,000 open channels, an item in each",
+        BYTES, BOTH,
+        case="channels-at-once", figure="memory", size=10_000, quick_size=100, samples=1, repetitions=3,
     ),
     Row(
         "rsync-tree", "a tree of 2,000 small files to a place that has nothing",
