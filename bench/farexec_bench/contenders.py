@@ -37,6 +37,8 @@ ZERO_INSTALL = Contender("farexec zero-install", "farexec", spec="popen//python=
 TEMPLATE = Contender("farexec template", "farexec", spec="popen//start=template")
 WARM_TEMPLATE = Contender("farexec warm template", "farexec", spec="popen//start=template", options=("warm",))
 SPAWN = Contender("farexec spawn", "farexec", spec="popen//start=spawn")
+ELSEWHERE = Contender("farexec elsewhere", "farexec", spec="command=env")
+"""A worker that is reached as those on other machines are."""
 MAP = Contender("farexec map", "farexec", options=("map",))
 
 PYTHON = Contender("python -c pass", "python")

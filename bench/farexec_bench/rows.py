@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .contenders import (
+    ELSEWHERE,
     EXECNET,
     EXECUTOR,
     FAREXEC,
@@ -255,7 +256,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "rsync-changed-byte", "a file of 200 MiB with one byte changed, to 4 local targets",
-        MILLISECONDS, (RSYNC, EXECNET, FAREXEC), (faster(FAREXEC, 10, EXECNET),),
+        MILLISECONDS, (RSYNC, EXECNET, FAREXEC, ELSEWHERE), (faster(FAREXEC, 10, EXECNET),),
         case="changed-byte", size=200, quick_size=2, samples=1, repetitions=3,
     ),
     Row(

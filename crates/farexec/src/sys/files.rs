@@ -41,6 +41,11 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     }
 }
 
+/// Which file it is on this machine: its device and its inode, as Python gives them.
+pub(crate) fn place(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
 /// What changes when a file is replaced or written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileIdentity {
