@@ -94,7 +94,8 @@ impl PyGateway {
     ) -> PyResult<Bound<'py, PyAny>> {
         let home = self.home(py, face);
         let kwargs = PyKwargs::new(kwargs, &home);
-        let request = Request { source, file, line, call: call.as_deref(), kwargs: &kwargs, beside };
+        let request =
+            Request { source, file, line, call: call.as_deref(), kwargs: &kwargs, beside, part: None };
         let channel = self.gateway.execute(&request).map_err(|error| errors::execute(py, error))?;
         home.channel(py, channel)
     }

@@ -54,7 +54,7 @@ mod trace;
 mod transport;
 mod wait;
 mod watch;
-mod worker;
+pub mod worker;
 
 pub use bootstrap::STAGE_0;
 pub use call::{Call, CallError, RemoteFunction};
@@ -78,4 +78,3 @@ pub use rsync::{Failure, Observer, Rsync, RsyncError, RsyncEvent, RsyncReport, S
 pub use source::{Kwargs, Request, Source};
 pub use spec::{ExecModel, Native, Output, Spec, SpecError, StartMode, Transport};
 pub use wait::{Wait, WaitError};
-pub use worker::{Execution, Worker, WorkerSettings};

@@ -21,6 +21,7 @@ pub struct Source {
     call: Option<String>,
     kwargs: Vec<(String, Value)>,
     beside: bool,
+    part: Option<&'static str>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,13 +39,14 @@ impl Source {
             call: None,
             kwargs: Vec::new(),
             beside: false,
+            part: None,
         }
     }
 
     /// A file on this machine, executed as it is.
     pub fn file(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref().to_string_lossy().into_owned();
-        Self { text: Text::File(path), call: None, kwargs: Vec::new(), beside: false }
+        Self { text: Text::File(path), call: None, kwargs: Vec::new(), beside: false, part: None }
     }
 
     /// A function in a file on this machine: the file is executed there, then the function is called with the
@@ -83,6 +85,11 @@ impl Source {
         Self { beside: true, ..self }
     }
 
+    /// Says which part of farexec it is, for workers that have it already.
+    pub(crate) fn part(self, name: &'static str) -> Self {
+        Self { part: Some(name), ..self }
+    }
+
     /// Reads what has to be read, so that it is read once for a whole group.
     pub(crate) fn request(&self) -> Result<Request<'_, Vec<(String, Value)>>, ExecError> {
         let (source, file, line) = match &self.text {
@@ -101,6 +108,7 @@ impl Source {
             call: self.call.as_deref(),
             kwargs: &self.kwargs,
             beside: self.beside,
+            part: self.part,
         })
     }
 }
@@ -126,11 +134,13 @@ pub struct Request<'a, K> {
     pub kwargs: &'a K,
     /// Whether it gets a thread of its own, whatever the execution model.
     pub beside: bool,
+    /// Which part of farexec it is, if it is one.
+    pub part: Option<&'static str>,
 }
 
 impl<K: Kwargs> Encode for Request<'_, K> {
     fn encode<E: Emit>(&self, emit: &mut E) -> Result<(), EncodeError> {
-        let entries = 5 + usize::from(self.beside);
+        let entries = 5 + usize::from(self.beside) + usize::from(self.part.is_some());
         emit.begin_dict(entries)?;
         entry(emit, "source", |emit| emit.str(&self.source))?;
         entry(emit, "file", |emit| optional(emit, self.file.as_deref()))?;
@@ -139,6 +149,9 @@ impl<K: Kwargs> Encode for Request<'_, K> {
         entry(emit, "kwargs", |emit| self.kwargs.encode_kwargs(emit))?;
         if self.beside {
             entry(emit, "beside", |emit| emit.bool(true))?;
+        }
+        if let Some(part) = self.part {
+            entry(emit, "part", |emit| emit.str(part))?;
         }
         emit.end_dict(entries)
     }

@@ -1,8 +1,11 @@
-//! The far end of a gateway: what a worker does that this process is itself.
+//! The far end of a gateway, if that is this process: a Rust program becomes a worker by [`serve`], with the functions of a [`Registry`].
 //!
-//! A [`Worker`] has the same connection as a coordinator ([`crate::link`]), with the other side of the session; this file adds what
-//! only a worker does: it takes in executions and says who runs them, answers how it is doing, and sees to its own end. It does not know
-//! what an execution is written in: that is its owner's.
+//! Below that, a [`Worker`] has the same connection as a coordinator, with the other side of the session; this module adds what only a
+//! worker does: it takes in executions and says who runs them, answers how it is doing, and sees to its own end. It does not know what
+//! an execution is written in: that is its owner's, `worker.py` in an interpreter, or [`serve`].
+
+mod program;
+mod registry;
 
 use std::collections::VecDeque;
 use std::io;
@@ -31,6 +34,9 @@ use crate::payload::Payload;
 use crate::spec::ExecModel;
 use crate::sys::{self, Interruptible};
 use crate::wait::{Wait, WaitError};
+
+pub use program::{ServeError, serve};
+pub use registry::Registry;
 
 /// A worker that this process is: its end of the connection to its coordinator.
 #[derive(Clone)]

@@ -66,6 +66,7 @@ impl Pool {
         let mapper = Source::text(MAPPER)
             .at("<farexec mapper>", 1)
             .call("serve")
+            .part("map")
             .with("function", function.to_value())
             .with("star", options.star);
         let mut pool = Self {

@@ -53,7 +53,7 @@ impl Target {
 
     /// Starts the receiver.
     pub(super) fn open(&self) -> Result<Channel, String> {
-        let code = Source::text(RECEIVER).at("<farexec receiver>", 1).call("receive").beside();
+        let code = Source::text(RECEIVER).at("<farexec receiver>", 1).call("receive").part("rsync").beside();
         let code = code
             .with("destination", Value::Bytes(self.destination.clone()))
             .with("delete", self.delete)

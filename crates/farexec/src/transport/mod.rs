@@ -166,6 +166,8 @@ fn far_start(order: &Order<'_>) -> Result<Start, StartError> {
         extension: bootstrap::extension(execmodel),
         stdout_null: spec.stdout == Output::Null,
         chdir: spec.chdir.clone(),
+        // `env` in front of the interpreter sets them in time for it; a program that takes its place has only this.
+        env: spec.env.iter().cloned().collect(),
         nice: spec.nice,
         dont_write_bytecode: spec.dont_write_bytecode,
         native: native != Native::No,
