@@ -14,6 +14,7 @@ __all__ = [
     "Group",
     "Map",
     "ReceiveQueue",
+    "RemoteFunction",
     "Worker",
     "__version__",
     "dumps",

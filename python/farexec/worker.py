@@ -778,7 +778,7 @@ class Gateway(WorkerGateway):
         beside = request.get("beside")
         if beside:  # those are parts of farexec itself, to which items are what they are
             stream.config = (True, False)
-        else:
+        elif not request.get("part"):
             self._give_codec(channel, self.codec)
         task = (channel, request)
         if self._standby_bell is None:

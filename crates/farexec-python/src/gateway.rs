@@ -97,7 +97,7 @@ impl PyGateway {
         let request =
             Request { source, file, line, call: call.as_deref(), kwargs: &kwargs, beside, part: None };
         let channel = self.gateway.execute(&request).map_err(|error| errors::execute(py, error))?;
-        home.channel(py, channel)
+        if beside { home.channel_without_codec(py, channel) } else { home.channel(py, channel) }
     }
 
     /// A function to call at the worker, described as for a map.

@@ -189,7 +189,7 @@ impl Served {
         in_main: bool,
     ) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let made = || {
-            let channel = match execution.beside {
+            let channel = match execution.is_part {
                 true => self.home.channel_without_codec(py, execution.channel.clone())?,
                 false => self.home.channel(py, execution.channel.clone())?,
             };

@@ -64,8 +64,8 @@ pub struct Execution {
     pub channel: Channel,
     /// What to execute: a dict, as `docs/PROTOCOL.md` lists it.
     pub request: Payload,
-    /// Whether it is a part of farexec itself, and not of its user's.
-    pub beside: bool,
+    /// Whether it is a part of farexec itself, and not of its user's: its items go through no codec.
+    pub is_part: bool,
 }
 
 /// What a [`Worker`] and its link share.
@@ -94,6 +94,7 @@ struct State {
 #[serde(default)]
 struct Request {
     beside: bool,
+    part: String,
 }
 
 impl Worker {
@@ -250,12 +251,12 @@ impl Duties {
         let Some(gateway) = self.gateway.get().and_then(WeakGateway::upgrade) else { return false };
         let request = Payload::new(encoding, bytes, StringCoercion::DEFAULT);
         // What cannot be read is told by who executes it.
-        let beside = request.decode::<Request>().unwrap_or_default().beside;
+        let Request { beside, part } = request.decode().unwrap_or_default();
         if beside {
             inbox.set_coercion(StringCoercion::DEFAULT);
         }
         let channel = Channel::new(inbox, gateway);
-        let execution = Execution { channel, request, beside };
+        let execution = Execution { channel, request, is_part: beside || !part.is_empty() };
         let mut state = self.state.lock();
         if !beside && !state.main_is_busy {
             state.hand_to_main(execution);
