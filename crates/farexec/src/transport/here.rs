@@ -50,7 +50,7 @@ pub(super) fn start(
     let start = Start { chdir: None, nice: None, preload: preload.clone(), ..far_start(order)? };
     let (stdout, printed) = stdout(spec)?;
     if forks {
-        match template::find(&interpreter, &setting, &preload, spec.nice.unwrap_or(0)) {
+        match template::find(&interpreter, &setting, &preload, spec.nice.unwrap_or(0), surroundings.present) {
             Ok((template, state)) => {
                 let start = Start { preload: Vec::new(), stdout_null: false, ..start };
                 return fork(order, &template, &state, command, start, (stdout, printed));
