@@ -32,7 +32,6 @@ class Template(object):
         self._receive = connection.recvmsg, (REQUEST.size, CMSG_SPACE(PASSED.size), MSG_CMSG_CLOEXEC | MSG_WAITALL)
         self._receive_rest = lambda length: connection.recv(length, MSG_WAITALL)
         self._name = rename(NAME)
-        self._move = mover()
 
     def fork_workers(self):
         """Forks a worker for each request. Returns in the worker: the descriptors of its protocol, and what went wrong, if anything did."""
@@ -87,6 +86,7 @@ class Template(object):
 
     def _set_up(self, state):
         """Takes note of what the coordinator had at the start of the template, and of what a script in between made of it."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as a worker has it
         umask, ignored, nice, limits, processors, environment = parts(state)
         self._umask, self._ignored, self._processors = umask, ignored, processors
         self._started_with = nice, limits
@@ -97,24 +97,26 @@ class Template(object):
         self._environment = environment
 
     def _preload(self, names):
-        import gc
-        import atexit  # noqa: F401  what every worker imports
-
         problem = preload(names)
         if problem:
             return problem
         if thread._count() > 0:
             return "cannot preload %s: that starts a thread, which no fork copies" % ", ".join(names)
         self._draws = sys.modules.get("numpy.random")
-        import_loads()
         extension = find_extension()
         if extension is not None:
             native_channel(extension)
+            globals()["load_start"] = lambda payload: extension.loads(b"\2" + payload)  # the version, which payloads leave out
+        else:
+            import_loads()
         about_interpreter()
+        rehearse()
+        self._high = free_numbers(self._socket.fileno())
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-        gc.collect()
+        if names:
+            gc.collect()
         gc.freeze()  # no worker's collector looks at what they share, which would copy it
 
     def _follow(self, state):
@@ -155,7 +157,7 @@ class Template(object):
 
     def _become_worker(self, descriptors):
         incoming, outgoing, stdout, stderr, directory = descriptors
-        close, dup2, move = os.close, os.dup2, self._move
+        close, dup2, high = os.close, os.dup2, self._high
         close(self._socket.detach())
         problem = None
         try:
@@ -170,10 +172,13 @@ class Template(object):
                 self._draws.seed()
         except Exception:
             problem = "%s: %s" % (sys.exc_info()[0].__name__, sys.exc_info()[1])
-        protocol = move(incoming), move(outgoing)
+        try:
+            incoming, outgoing = dup2(incoming, high, False), dup2(outgoing, high + 1, False)
+        except OSError:  # the process may not have that many
+            incoming, outgoing = move_high(incoming), move_high(outgoing)
         for descriptor in descriptors:
             close(descriptor)
-        return protocol[0], protocol[1], problem
+        return incoming, outgoing, problem
 
     def _set_limits(self):
         nice, limits = self._started_with
@@ -217,14 +222,30 @@ def rename(name):
         os.close(descriptor)
 
 
-def mover():
-    """Returns what move_high() is, for descriptors that no child inherits already, and without an import."""
-    from fcntl import F_DUPFD_CLOEXEC, fcntl
+def free_numbers(own):
+    """Returns the first of two numbers for the protocol's descriptors, above all that the preloads and the next worker take up.
 
-    def move(descriptor):
-        try:
-            return fcntl(descriptor, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
-        except OSError:  # the process may not have that many
-            return fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
+    :param own: the number of the template's connection, which no worker has.
+    """
+    taken = [int(name) for name in os.listdir("/proc/self/fd")]
+    return max([HIGH_DESCRIPTOR] + [number + 16 for number in taken if number != own])
 
-    return move
+
+def rehearse():
+    """Does once what every worker will, as far as it leaves nothing behind.
+
+    What the interpreter and the system's loader look up at its first use they remember; a worker that has it remembered copies no
+    memory to do so itself.
+    """
+    start = load_start(dump({"id": text("rehearsal"), "native": True}, b"S"))
+    HEADER.unpack(frame(START, 0, b""))
+    apply_start(start)
+    gateway_class(start)
+    hello_with({"worker": text(NativeGateway.kind), "error": None})
+    request = {"source": text("None"), "file": None, "kwargs": {}}
+    exec(compile_source(request), {})
+    code_of(request)
+    CODE.clear()
+    for kind in [WorkerGateway, NativeGateway, ExecModel] + NATIVE_CHANNEL:
+        for name in dir(kind):
+            getattr(kind, name)
