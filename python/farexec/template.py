@@ -15,6 +15,8 @@ LIMITS = Struct("<32Q")  # soft and hard, by their numbers
 PASSED = Struct("=5i")  # input and output of the protocol, standard output, standard error, working directory
 PID = Struct("<I")
 NAME = b"farexec-tmpl"  # in the system's list of processes
+NEVER = 2**31 - 9  # objects made, before the collector runs
+COMM = "/proc/self/comm"  # where that stands
 
 
 class Template(object):
@@ -31,7 +33,8 @@ class Template(object):
         os.dup2(2, 1)
         self._receive = connection.recvmsg, (REQUEST.size, CMSG_SPACE(PASSED.size), MSG_CMSG_CLOEXEC | MSG_WAITALL)
         self._receive_rest = lambda length: connection.recv(length, MSG_WAITALL)
-        self._name = rename(NAME)
+        self._name = name_of_process()
+        rename(NAME)
 
     def fork_workers(self):
         """Forks a worker for each request. Returns in the worker: the descriptors of its protocol, and what went wrong, if anything did."""
@@ -97,9 +100,13 @@ class Template(object):
         self._environment = environment
 
     def _preload(self, names):
+        thresholds = gc.get_threshold()
+        gc.set_threshold(NEVER, *thresholds[1:])  # nearly all that is imported stays; what does not is looked for once, below
         problem = preload(names)
         if problem:
             return problem
+        if gc.get_threshold()[0] == NEVER:  # else a module has its own idea of it
+            gc.set_threshold(*thresholds)
         if thread._count() > 0:
             return "cannot preload %s: that starts a thread, which no fork copies" % ", ".join(names)
         self._draws = sys.modules.get("numpy.random")
@@ -208,16 +215,23 @@ def variables(environment):
     return dict(item.split(b"=", 1) for item in environment.split(b"\0") if b"=" in item[1:])
 
 
+def name_of_process():
+    """Returns the name of this process in the system's list of processes."""
+    descriptor = os.open(COMM, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 64)[:-1]
+    finally:
+        os.close(descriptor)
+
+
 def rename(name):
-    """Gives this process a name in the system's list of processes; returns the one before."""
+    """Gives this process a name in the system's list of processes, if it may."""
     try:
-        descriptor = os.open("/proc/self/comm", 0x80002)  # O_RDWR | O_CLOEXEC
+        descriptor = os.open(COMM, os.O_WRONLY | os.O_CLOEXEC)
     except OSError:
-        return name
+        return
     try:
-        before = os.read(descriptor, 64)
         os.write(descriptor, name)
-        return before[:-1]
     finally:
         os.close(descriptor)
 
@@ -238,14 +252,16 @@ def rehearse():
     memory to do so itself.
     """
     start = load_start(dump({"id": text("rehearsal"), "native": True}, b"S"))
-    HEADER.unpack(frame(START, 0, b""))
+    SET_UP_BY.isdisjoint(start)
     apply_start(start)
     gateway_class(start)
-    hello_with({"worker": text(NativeGateway.kind), "error": None})
-    request = {"source": text("None"), "file": None, "kwargs": {}}
-    exec(compile_source(request), {})
-    code_of(request)
+    kind = Gateway if not NATIVE_CHANNEL else NativeGateway
+    gateway = kind.__new__(kind)
+    WorkerGateway.__init__(gateway, start)
+    gateway._answer = lambda *answer: None
+    gateway.say_hello(None)
+    for name in ("_forget", "serve"):
+        getattr(gateway, name)
+    for _ in range(2):  # what is compiled is kept the first time, and found the second
+        run(None, {"source": text("None"), "file": None, "kwargs": {}})
     CODE.clear()
-    for kind in [WorkerGateway, NativeGateway, ExecModel] + NATIVE_CHANNEL:
-        for name in dir(kind):
-            getattr(kind, name)

@@ -97,6 +97,7 @@ def main(incoming=None, outgoing=None, problem=None):
         sys.exit(1)
     if hasattr(gc, "freeze"):
         gc.freeze()
+    forget_in_children(gateway._forget)
     modules = len(sys.modules)
     gateway.serve()
     if len(sys.modules) == modules:
@@ -638,7 +639,6 @@ class WorkerGateway(object):
             atexit.register(self._kill_group)  # registered first, so it runs last
         if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as in the background of a shell
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        forget_in_children(self._forget)
 
     def __repr__(self):
         return "<WorkerGateway id=%r>" % self.id
