@@ -24,7 +24,6 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
@@ -202,8 +201,8 @@ impl Template {
         let (ours, theirs) = sys::socket_pair()?;
         let (stderr, their_stderr) = sys::pipe()?;
         let mut command = interpreter.command(setting);
-        command.stdin(theirs).stdout(Stdio::null()).stderr(their_stderr);
-        let process = sys::spawn(&mut command, sys::Start::default())?;
+        let process = sys::Start { has_its_environment: true, ..sys::Start::default() };
+        let process = sys::spawn(&mut command, [theirs, sys::null()?, their_stderr], process)?;
         drop(command);
         tracing::debug!(pid = process.pid(), preload = ?kind.preload, "template started");
         let exited = process.exited();
