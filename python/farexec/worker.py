@@ -10,6 +10,7 @@ background thread stands by and takes the role when nobody has read for some mil
 status request is noticed while user code computes.
 """
 
+import atexit
 import errno
 import gc
 import os
@@ -69,7 +70,8 @@ text_type = type(u"")
 
 def main(incoming=None, outgoing=None, problem=None):
     """Runs a worker until its gateway ends: on the standard descriptors, or on those that a template has set up."""
-    if incoming is None:
+    forked = incoming is not None
+    if not forked:
         incoming, outgoing = take_descriptors()
     header = read_exactly(incoming, 10)
     if header is None:
@@ -81,8 +83,9 @@ def main(incoming=None, outgoing=None, problem=None):
     payload = read_exactly(incoming, length)
     if payload is None:
         return
-    start = load_dump(payload)
-    problem = problem or apply_start(start)
+    start = load_start(payload)
+    if not forked or not SET_UP_BY.isdisjoint(start):
+        problem = problem or apply_start(start)
     if start.get("push") and may_be_native(start) and find_extension() is None:
         if not receive_extension(incoming, outgoing):
             return
@@ -94,6 +97,7 @@ def main(incoming=None, outgoing=None, problem=None):
         sys.exit(1)
     if hasattr(gc, "freeze"):
         gc.freeze()
+    forget_in_children(gateway._forget)
     modules = len(sys.modules)
     gateway.serve()
     if len(sys.modules) == modules:
@@ -106,15 +110,13 @@ def end_early():
     Only where no module was imported, since what it or a library does at the end is not to be known; where no object was made that
     does something when it goes; and where no thread of the `threading` module may be waited for.
     """
-    if not hasattr(gc, "freeze") or gc.get_freeze_count() == 0 or PRELOADED or "threading" in sys.modules or "LD_PRELOAD" in os.environ:
+    if not hasattr(gc, "freeze") or PRELOADED or "threading" in sys.modules or "LD_PRELOAD" in os.environ:
         return
     for item in gc.get_objects():
         if hasattr(item if isinstance(item, type) else type(item), "__del__") and type(item) not in CHANNELS:
             return
         if isinstance(item, ref) and item.__callback__ is not None:
             return
-    import atexit
-
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -150,7 +152,7 @@ def receive_extension(incoming, outgoing):
     if PY2 or PYPY or sys.version_info < (3, 10) or "t" in sys.abiflags or not hasattr(os, "memfd_create"):
         return True
     global greeting
-    hello = hello_with(asks_extension=True, machine=text(os.uname().machine))
+    hello = hello_with({"asks_extension": True, "machine": text(os.uname().machine)})
     data = greeting + frame(HELLO, 0, hello, DUMP_FORMAT)
     greeting = b""  # what follows is another HELLO, and no beginning
     while data:
@@ -198,7 +200,7 @@ def about_interpreter():
     return ABOUT[0]
 
 
-def hello_with(**own):
+def hello_with(own):
     """Returns the payload of a HELLO: what it says of the interpreter, of this process, and what else is given."""
     try:
         directory = os.getcwd()
@@ -224,14 +226,31 @@ def take_descriptors():
 
 
 def move_high(descriptor):
-    import fcntl  # the only way to choose the number, and to close on exec with Python 2
+    """Moves a descriptor out of the way of user code, to one that no child inherits."""
+    if PY2:
+        import fcntl  # the only way there, and a library to load everywhere
 
+        try:
+            high = fcntl.fcntl(descriptor, fcntl.F_DUPFD, HIGH_DESCRIPTOR)
+        except (IOError, OSError):  # the process may not have that many
+            high = os.dup(descriptor)
+        fcntl.fcntl(high, fcntl.F_SETFD, fcntl.fcntl(high, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
+        return high
+    number = free_number()
     try:
-        high = fcntl.fcntl(descriptor, fcntl.F_DUPFD, HIGH_DESCRIPTOR)
-    except (IOError, OSError):  # the process may not have that many
-        high = os.dup(descriptor)
-    fcntl.fcntl(high, fcntl.F_SETFD, fcntl.fcntl(high, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
-    return high
+        os.dup2(descriptor, number, False)
+    except OSError:  # the process may not have that many
+        return os.dup(descriptor)
+    return number
+
+
+def free_number():
+    """Returns the first number, high enough, that no descriptor has."""
+    for number in count(HIGH_DESCRIPTOR):
+        try:
+            os.fstat(number)
+        except OSError:
+            return number
 
 
 def read_exactly(descriptor, size):
@@ -242,6 +261,9 @@ def read_exactly(descriptor, size):
             return None
         data += chunk
     return data
+
+
+SET_UP_BY = frozenset((u"env", u"dont_write_bytecode", u"nice", u"stdout", u"stdout_null", u"chdir", u"preload"))
 
 
 def apply_start(start):
@@ -614,19 +636,18 @@ class WorkerGateway(object):
         self._group = bool(start.get("group")) and os.getpgrp() == os.getpid()
         self._pid = os.getpid()
         if self._group:
-            import atexit
-
             atexit.register(self._kill_group)  # registered first, so it runs last
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as in the background of a shell
-        forget_in_children(self._forget)
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as in the background of a shell
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __repr__(self):
         return "<WorkerGateway id=%r>" % self.id
 
     def say_hello(self, problem):
-        compiled = globals().pop("compiled", None)  # stage 1 may have left it, for the next worker to start quicker
-        hello = hello_with(worker=text(self.kind), error=text(problem) if problem else None, compiled=compiled)
-        self._answer(greeting, hello)
+        own = {"worker": text(self.kind), "error": text(problem) if problem else None}
+        if "compiled" in globals():  # stage 1 may have left it, for the next worker to start quicker
+            own["compiled"] = globals().pop("compiled")
+        self._answer(greeting, hello_with(own))
 
     def serve(self):
         """Executes in the main thread what arrives for it, until the gateway has ended and all executions with it."""
@@ -1366,8 +1387,6 @@ class NativeGateway(WorkerGateway):
         self._next_task = self._connection.next_task
         self._wait_idle = self._connection.wait_idle
         self._close_channel = self._connection.close
-        import atexit
-
         atexit.register(self._connection.flush)
 
     def serve(self):
@@ -2005,6 +2024,9 @@ def load_dump(data, config=(True, False), gateway=None):
     except (StructError, IndexError, TypeError, ValueError, KeyError, MemoryError):
         problem = sys.exc_info()[1]
     raise LoadError("these bytes are no item: %s" % problem)
+
+
+load_start = load_dump  # the payload of START; where there is an extension module before it is read, that does it
 
 
 def load_from(data, config, gateway):

@@ -146,6 +146,12 @@ pub(crate) fn parse_spec(text: &str) -> PyResult<Vec<(String, Option<String>)>> 
 
 /// How an interpreter on this machine compiles the worker.
 #[pyfunction]
-pub(crate) fn know_interpreter(executable: PathBuf, magic: Vec<u8>, implementation: String, code: Vec<u8>) {
-    farexec::know_interpreter(&executable, &Compiled { magic, implementation, code });
+pub(crate) fn know_interpreter(
+    executable: PathBuf,
+    magic: Vec<u8>,
+    implementation: String,
+    worker: Vec<u8>,
+    template: Vec<u8>,
+) {
+    farexec::know_interpreter(&executable, &Compiled { magic, implementation, code: worker }, &template);
 }

@@ -16,6 +16,7 @@ use crate::multichannel::MultiChannel;
 use crate::output::{self, OutputLine, Outputs};
 use crate::source::Source;
 use crate::spec::{ExecModel, Spec, StartMode};
+use crate::template::Present;
 use crate::transport::{self, Masters, Surroundings};
 use crate::wait::{Wait, WaitError};
 
@@ -100,6 +101,7 @@ impl Group {
         let execmodel = self.execmodel();
         let began = Instant::now();
         let ids = self.reserve_ids(&specs)?;
+        let present = Present::default();
         let mut started = Vec::with_capacity(specs.len());
         let mut result = Ok(());
         transport::prepare(&specs, &self.0.masters);
@@ -120,6 +122,7 @@ impl Group {
             let surroundings = Surroundings {
                 gateway: &relay,
                 learn: &learn,
+                present: &present,
                 masters: &self.0.masters,
                 outputs: &self.0.outputs,
                 wait: *wait,
@@ -169,6 +172,7 @@ impl Group {
         let surroundings = Surroundings {
             gateway: &|id| self.gateway(id).ok_or(StartError::Interrupted),
             learn: &|_| {},
+            present: &Present::default(),
             masters: &self.0.masters,
             outputs: &self.0.outputs,
             wait: *wait,

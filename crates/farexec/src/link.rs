@@ -131,7 +131,7 @@ pub(crate) enum SendFailure {
 
 thread_local! {
     /// Where what arrives is read to; shared by all gateways, since it is empty between two reads.
-    static CHUNK: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_CHUNK]);
+    static CHUNK: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(READ_CHUNK));
     /// What gets this thread out of a wait. `None` if the process has no descriptors left: then it naps instead.
     static WAKER: Option<Arc<Waker>> = Waker::new().ok().map(Arc::new);
 }
@@ -453,12 +453,9 @@ impl Link {
                 (transfer, self.take_in(reading, &[]))
             }
             None => CHUNK.with_borrow_mut(|chunk| {
-                let transfer = sys::read(self.input.as_fd(), chunk);
-                let bytes = match transfer {
-                    Ok(Transfer::Bytes(count)) => &chunk[..count],
-                    _ => &[][..],
-                };
-                (transfer, self.take_in(reading, bytes))
+                chunk.clear();
+                let transfer = sys::read_spare(self.input.as_fd(), chunk);
+                (transfer, self.take_in(reading, chunk))
             }),
         };
         if reading.frames.wants_buffer() {

@@ -18,6 +18,7 @@ use crate::interpreter::{self, Setting};
 use crate::link::Link;
 use crate::output::Outputs;
 use crate::spec::{ExecModel, Native, Output, Spec, SpecError, Transport};
+use crate::template::Present;
 use crate::wait::Wait;
 
 pub(crate) use ssh::Masters;
@@ -48,6 +49,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) outputs: &'a Arc<Outputs>,
     /// Waits for a worker that was started by the same command at the same time, if that has to say what the command starts.
     pub(crate) learn: &'a dyn Fn(&interpreter::Command),
+    pub(crate) present: &'a Present,
     pub(crate) wait: Wait<'a>,
 }
 
