@@ -5,6 +5,7 @@
 
 mod callback;
 mod channel;
+mod command;
 mod cycle;
 mod decode;
 mod encode;
@@ -35,6 +36,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(group::offer_extension, module)?)?;
     module.add_function(wrap_pyfunction!(group::parse_spec, module)?)?;
     module.add_function(wrap_pyfunction!(rsync::rsync, module)?)?;
+    module.add_function(wrap_pyfunction!(command::command, module)?)?;
     module.add_class::<map::PyMap>()?;
     module.add_class::<worker::PyWorker>()?;
     module.add("WORKER_INTERFACE", worker::INTERFACE)?;

@@ -1,0 +1,143 @@
+//! Who writes where: results to standard output, everything that people read to standard error, in whole lines, around the progress
+//! bars if there are any.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anstyle::{AnsiColor, Reset, Style};
+use farexec::{OutputLine, OutputStream};
+use indicatif::{MultiProgress, ProgressDrawTarget};
+
+use crate::exit::Failure;
+
+/// The colours that gateways are told apart by.
+const COLORS: [AnsiColor; 6] = [
+    AnsiColor::Cyan,
+    AnsiColor::Green,
+    AnsiColor::Magenta,
+    AnsiColor::Yellow,
+    AnsiColor::Blue,
+    AnsiColor::BrightBlack,
+];
+
+/// Standard output and standard error, shared by all that write.
+pub(crate) struct Screen {
+    bars: MultiProgress,
+    results: Mutex<BufWriter<Stdout>>,
+    /// Whether a person looks at the results.
+    results_are_read: bool,
+    gateways: Mutex<Gateways>,
+}
+
+#[derive(Default)]
+struct Gateways {
+    styles: HashMap<String, Style>,
+    width: usize,
+}
+
+impl Screen {
+    pub(crate) fn new() -> Self {
+        Self {
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
+            results: Mutex::new(BufWriter::new(io::stdout())),
+            results_are_read: io::stdout().is_terminal(),
+            gateways: Mutex::default(),
+        }
+    }
+
+    /// Where progress bars are drawn: nowhere, unless standard error is a terminal.
+    pub(crate) fn bars(&self) -> &MultiProgress {
+        &self.bars
+    }
+
+    /// Whether results go to a terminal.
+    pub(crate) fn results_are_read(&self) -> bool {
+        self.results_are_read
+    }
+
+    /// Says which gateways there are, so that their names line up, each in a colour of its own.
+    pub(crate) fn set_gateways(&self, ids: &[String]) {
+        let mut gateways = lock(&self.gateways);
+        gateways.width = ids.iter().map(|id| id.chars().count()).max().unwrap_or(0);
+        gateways.styles = ids
+            .iter()
+            .zip(COLORS.iter().cycle())
+            .map(|(id, color)| (id.clone(), color.on_default()))
+            .collect();
+    }
+
+    /// A result for who reads standard output. It is there at once if somebody may be looking.
+    pub(crate) fn result(&self, line: &dyn Display) -> Result<(), Failure> {
+        let write = || {
+            let mut results = lock(&self.results);
+            writeln!(results, "{line}")?;
+            if self.results_are_read { results.flush() } else { Ok(()) }
+        };
+        let written = if self.results_are_read { self.bars.suspend(write) } else { write() };
+        written.map_err(|error| Failure::unwritten(&error))
+    }
+
+    /// A result of a gateway: at a terminal behind its name, if there are several.
+    pub(crate) fn result_of(&self, gateway: &str, line: &dyn Display) -> Result<(), Failure> {
+        if self.results_are_read && lock(&self.gateways).styles.len() > 1 {
+            let (name, plain) = self.name(gateway);
+            let mut text = Vec::new();
+            // Writing to memory does not fail.
+            let _ = write!(
+                anstream::AutoStream::new(&mut text, anstream::AutoStream::choice(&io::stdout())),
+                "{name}{plain} {line}"
+            );
+            return self.result(&String::from_utf8_lossy(&text));
+        }
+        self.result(line)
+    }
+
+    /// Hands on what results there are.
+    pub(crate) fn flush(&self) -> Result<(), Failure> {
+        lock(&self.results).flush().map_err(|error| Failure::unwritten(&error))
+    }
+
+    /// A line that a worker printed.
+    pub(crate) fn output(&self, line: &OutputLine) {
+        let (name, plain) = self.name(&line.gateway);
+        let dim = match line.stream {
+            OutputStream::Stdout => Style::new(),
+            OutputStream::Stderr => Style::new().dimmed(),
+        };
+        self.say(&format_args!("{name}{plain} {dim}{}{plain}", line.text));
+    }
+
+    /// What went wrong at a gateway, each line behind its name.
+    pub(crate) fn error(&self, gateway: &str, text: &str) {
+        let (name, plain) = self.name(gateway);
+        let red = AnsiColor::Red.on_default();
+        let lines: Vec<String> =
+            text.trim_end().lines().map(|line| format!("{name}{plain} {red}{line}{plain}")).collect();
+        self.say(&lines.join("\n"));
+    }
+
+    /// A line for people.
+    pub(crate) fn say(&self, line: &dyn Display) {
+        self.bars.suspend(|| {
+            let mut text = line.to_string();
+            text.push('\n');
+            // In one piece, and nobody can be told that it was not written.
+            let _ = anstream::stderr().lock().write_all(text.as_bytes());
+        });
+    }
+
+    /// The name of a gateway as it stands in front of its lines, and what ends its colour.
+    fn name(&self, gateway: &str) -> (String, Reset) {
+        let gateways = lock(&self.gateways);
+        let style = gateways.styles.get(gateway).copied().unwrap_or_default();
+        let padding = gateways.width.saturating_sub(gateway.chars().count());
+        (format!("{style}[{gateway}]{:padding$}", ""), Reset)
+    }
+}
+
+/// The contents, also after a thread panicked that had them: they are whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
