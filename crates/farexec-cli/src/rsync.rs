@@ -65,7 +65,7 @@ pub(crate) fn rsync(arguments: Arguments, python: &str) -> Result<u8, Failure> {
         )));
     }
     if arguments.selection.dry_run {
-        return plan::show(&specs, &screen);
+        return plan::show_with(&specs, Some(("path", &paths)), &screen);
     }
     let stop = Stop::listen().map_err(|error| Failure::new(exit::FAILED, error))?;
     let workers = Workers::start(specs.clone(), &screen, &stop)?;

@@ -83,15 +83,18 @@ impl Screen {
     pub(crate) fn result_of(&self, gateway: &str, line: &dyn Display) -> Result<(), Failure> {
         if self.results_are_read && lock(&self.gateways).styles.len() > 1 {
             let (name, plain) = self.name(gateway);
-            let mut text = Vec::new();
-            // Writing to memory does not fail.
-            let _ = write!(
-                anstream::AutoStream::new(&mut text, anstream::AutoStream::choice(&io::stdout())),
-                "{name}{plain} {line}"
-            );
-            return self.result(&String::from_utf8_lossy(&text));
+            return self.styled_result(&format_args!("{name}{plain} {line}"));
         }
         self.result(line)
+    }
+
+    /// A result for people, with styles in it, which are taken out where they are not wanted.
+    pub(crate) fn styled_result(&self, line: &dyn Display) -> Result<(), Failure> {
+        let mut text = Vec::new();
+        let choice = anstream::AutoStream::choice(&io::stdout());
+        write!(anstream::AutoStream::new(&mut text, choice), "{line}")
+            .map_err(|error| Failure::unwritten(&error))?;
+        self.result(&String::from_utf8_lossy(&text))
     }
 
     /// Hands on what results there are.

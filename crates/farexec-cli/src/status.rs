@@ -45,7 +45,7 @@ pub(crate) fn status(arguments: &Arguments, python: &str) -> Result<u8, Failure>
     let stop = Stop::listen().map_err(|error| Failure::new(exit::FAILED, error))?;
     let workers = Workers::start(specs, &screen, &stop)?;
     let mut table =
-        Table::new(&["gateway", "python", "executable", "platform", "pid", "worker", "round_trip_ms"]);
+        Table::new(vec!["gateway", "python", "executable", "platform", "pid", "worker", "round_trip_ms"]);
     let mut code = workers.code;
     for gateway in &workers.gateways {
         match row(gateway, &stop) {

@@ -13,8 +13,8 @@ pub(crate) struct Table {
 
 impl Table {
     /// A table that shows these keys to people; machines get all.
-    pub(crate) fn new(columns: &[&'static str]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
+    pub(crate) fn new(columns: Vec<&'static str>) -> Self {
+        Self { columns, rows: Vec::new() }
     }
 
     pub(crate) fn row(&mut self, row: Json) {
