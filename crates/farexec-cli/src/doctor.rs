@@ -1,7 +1,7 @@
 //! `farexec doctor`: why a spec cannot be reached, step by step, from the name of its host to the first result.
 //!
-//! [`Examination`] runs the steps and tells each as soon as it is over; which steps there are before the worker itself is
-//! [`approach`]'s, what can be done about a failure [`advice`]'s.
+//! [`Examination`] runs the steps and tells each as soon as it is over. Which steps there are before the worker itself is
+//! [`approach`]'s, those from its start on are [`health`]'s; what can be done about a failure is [`advice`]'s.
 
 mod advice;
 mod approach;
@@ -19,7 +19,7 @@ use crate::exit::{self, Failure};
 use crate::plan;
 use crate::screen::Screen;
 use crate::stop::Stop;
-use crate::targets::Selection;
+use crate::targets::{self, Selection};
 
 /// Finds out why workers cannot be started: each step with its time, the command it ran, and what to do if it failed
 ///
@@ -48,9 +48,10 @@ pub(crate) fn doctor(arguments: &Arguments, python: &str) -> Result<u8, Failure>
     let stop = Stop::listen().map_err(|error| Failure::new(exit::FAILED, error))?;
     let ids: Vec<String> = specs.iter().filter_map(|spec| spec.id.clone()).collect();
     screen.set_gateways(&ids);
-    let group = Group::new();
+    let group = targets::group(&screen);
     let mut code = exit::DONE;
-    for spec in specs {
+    for mut spec in specs {
+        targets::forward_output(&mut spec);
         let mut examination = Examination { spec, screen: &screen, stop: &stop, group: &group };
         code = code.max(examination.run()?);
         if stop.is_asked() {

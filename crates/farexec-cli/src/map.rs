@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     words: Vec<String>,
 
     /// A Python expression with `item` in it instead of a function
-    #[arg(short = 'c', long = "code", value_name = "EXPRESSION")]
+    #[arg(short = 'c', long = "code", value_name = "EXPRESSION", allow_hyphen_values = true)]
     text: Option<String>,
 
     /// A module that the expression of -c needs; may be given many times

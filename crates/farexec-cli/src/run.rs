@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     words: Vec<String>,
 
     /// Python text, in which `channel` is a global name
-    #[arg(short = 'c', long = "code", value_name = "TEXT")]
+    #[arg(short = 'c', long = "code", value_name = "TEXT", allow_hyphen_values = true)]
     text: Option<String>,
 
     /// A keyword argument of the function, or else a global name; the value is JSON, or text if it is none

@@ -151,6 +151,25 @@ fn named(resolved: Vec<Resolved>, python: &str) -> Result<Vec<Spec>, Failure> {
     Ok(specs)
 }
 
+/// Has what the worker prints come here, unless the spec says where it goes.
+pub(crate) fn forward_output(spec: &mut Spec) {
+    let says = |key: &str| spec.items.iter().any(|(known, _)| known == key);
+    let (stdout, stderr) = (says("stdout"), says("stderr"));
+    if !stdout {
+        spec.stdout = Output::Forward;
+    }
+    if !stderr {
+        spec.stderr = Output::Forward;
+    }
+}
+
+/// A group that shows on the screen what its workers print.
+pub(crate) fn group(screen: &Arc<Screen>) -> Group {
+    let (group, screen) = (Group::new(), Arc::clone(screen));
+    group.set_output(move |line| screen.output(&line));
+    group
+}
+
 /// Workers that were started.
 pub(crate) struct Workers {
     pub(crate) group: Group,
@@ -166,19 +185,8 @@ impl Workers {
     /// # Errors
     /// [`Failure`] if none could be started, or Ctrl-C was pressed.
     pub(crate) fn start(mut specs: Vec<Spec>, screen: &Arc<Screen>, stop: &Stop) -> Result<Self, Failure> {
-        for spec in &mut specs {
-            let says = |key: &str| spec.items.iter().any(|(known, _)| known == key);
-            let (stdout, stderr) = (says("stdout"), says("stderr"));
-            if !stdout {
-                spec.stdout = Output::Forward;
-            }
-            if !stderr {
-                spec.stderr = Output::Forward;
-            }
-        }
-        let group = Group::new();
-        let shown = Arc::clone(screen);
-        group.set_output(move |line| shown.output(&line));
+        specs.iter_mut().for_each(forward_output);
+        let group = group(screen);
         let ids: Vec<String> = specs.iter().filter_map(|spec| spec.id.clone()).collect();
         screen.set_gateways(&ids);
         let is_asked = || stop.is_asked();
