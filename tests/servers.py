@@ -228,8 +228,8 @@ NO_START_UP_FILE = "SHLVL=2"
 
 @contextlib.contextmanager
 def sshd(folder: pathlib.Path, environment: str = NO_START_UP_FILE, user: str = "", within: Sequence[str] = ()) -> Iterator[Sshd]:
-    """Runs an sshd that lets this user, or another one, in by key. `environment` is what it sets for what it starts; `within` a command that
-    runs the server, in other surroundings."""
+    """Runs an sshd that lets this user, or another one, in by key. `environment` is what it sets for what it starts; `within` a command
+    that runs the server, in other surroundings."""
     if os.geteuid() == 0:
         # The one thing outside of the folder: sshd wants an empty directory at this place, and systemd makes it elsewhere.
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)

@@ -19,7 +19,14 @@ CTRL_C = b"\x03"
 
 def environment(**changes: str | None) -> dict[str, str]:
     """This process's environment as a test wants it: no hosts file of the user's, and no opinion about colours."""
-    changed = {"FAREXEC_HOSTS": None, "NO_COLOR": None, "CLICOLOR_FORCE": None, "XDG_CONFIG_HOME": "/nonexistent", "TERM": "xterm", **changes}
+    changed = {
+        "FAREXEC_HOSTS": None,
+        "NO_COLOR": None,
+        "CLICOLOR_FORCE": None,
+        "XDG_CONFIG_HOME": "/nonexistent",
+        "TERM": "xterm",
+        **changes,
+    }
     kept = {name: value for name, value in os.environ.items() if name not in changed}
     return kept | {name: value for name, value in changed.items() if value is not None}
 
@@ -32,18 +39,16 @@ def run(*arguments: str, command: str = COMMAND, stdin: str = "", **changes: str
 
 
 class Terminal:
-    """The command at a terminal of its own. What it writes there is in `seen`; with `piped`, its standard output is a pipe instead, which is
-    `stdout`."""
+    """The command at a terminal of its own. What it writes there is in `seen`; with `piped`, its standard output is a pipe instead, which
+    is `stdout`."""
 
-    def __init__(self, *arguments: str, command: str = COMMAND, piped: bool = False, stdin: int | None = None, **changes: str | None) -> None:
+    def __init__(self, *arguments: str, command: str = COMMAND, piped: bool = False, **changes: str | None) -> None:
         self.seen = ""
         read_end, write_end = os.pipe() if piped else (None, None)
         self.pid, self._master = pty.fork()
         if self.pid == 0:
             if write_end is not None:
                 os.dup2(write_end, 1)
-            if stdin is not None:
-                os.dup2(stdin, 0)
             os.closerange(3, 256)
             os.execve(command, [command, *arguments], environment(**changes))
         if write_end is not None:

@@ -1,6 +1,7 @@
 """The command ``farexec``: ``python -m farexec``, and the console script of that name.
 
-It is the same as the one that ``cargo install`` builds, but that workers on this machine run in this interpreter unless their spec says otherwise.
+It is the same as the one that ``cargo install`` builds, but that workers on this machine run in this interpreter unless their spec says
+otherwise.
 """
 
 from __future__ import annotations

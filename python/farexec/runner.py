@@ -1,7 +1,7 @@
 """Calls a function once: what the command's `run` executes at every worker, behind mapper.py.
 
-Each answer is as mapper.py has it: a tuple with a result, or a dict that describes what went wrong. A generator's items are results, one by one.
-Runs on Python 2.7 and 3.6 or newer, without anything but the standard library.
+Each answer is as mapper.py has it: a tuple with a result, or a dict that describes what went wrong. A generator's items are results, one
+by one. Runs on Python 2.7 and 3.6 or newer, without anything but the standard library.
 """
 
 

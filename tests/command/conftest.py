@@ -7,7 +7,7 @@ import pytest
 
 import shell
 
-CODE = '''
+CODE = """
 def add(a=1, b=2):
     print("adding")
     return a + b
@@ -43,7 +43,7 @@ def take_long(item):
     import time
 
     time.sleep(600)
-'''
+"""
 
 
 @pytest.fixture

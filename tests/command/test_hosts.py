@@ -59,7 +59,10 @@ def test_a_worker_by_name(run, lines, hosts, here):
     [
         ("[hosts\n", "line 1: "),
         ("\n[host]\n", "line 2: unknown key `host`"),
-        ('[hosts]\nweb = "ssh=web//pyhton=x"\n', "line 2: the host `web`: unknown key `pyhton` in `ssh=web//pyhton=x`: did you mean `python`?"),
+        (
+            '[hosts]\nweb = "ssh=web//pyhton=x"\n',
+            "line 2: the host `web`: unknown key `pyhton` in `ssh=web//pyhton=x`: did you mean `python`?",
+        ),
         ('[hosts.web]\nssh = "web"\nchdri = "/"\n', "line 3: unknown key `chdri`"),
         ('[groups]\nall = ["web"]\n', "line 2: `web` in the group `all` is no name of this file, and no spec"),
     ],

@@ -11,7 +11,7 @@ import shell
 from processes import is_running, wait_until, wait_until_gone
 
 # Leaves a file for each item when it begins, with the id of its process in it.
-MARKING = '''
+MARKING = """
 def mark(item):
     import os
     import time
@@ -22,7 +22,7 @@ def mark(item):
     os.rename(path + ".new", path)
     time.sleep(float(os.environ["SECONDS"]))
     return item
-'''
+"""
 
 
 def numbers(count):

@@ -1,5 +1,6 @@
 """`farexec run`: results, what workers print, and exit codes."""
 
+import socket
 import subprocess
 import sys
 
@@ -129,7 +130,9 @@ def test_at_a_terminal_names_are_in_colour(here):
 @pytest.mark.parametrize("how", ["NO_COLOR", "--color=never"])
 def test_without_colour_if_it_is_not_wanted(here, how):
     changes = {how: "1"} if how == "NO_COLOR" else {}
-    with shell.Terminal("run", "-c", "print('out'); channel.send(1); 1 / 0", f"{here}*2", *([how] if not changes else []), **changes) as terminal:
+    with shell.Terminal(
+        "run", "-c", "print('out'); channel.send(1); 1 / 0", f"{here}*2", *([how] if not changes else []), **changes
+    ) as terminal:
         assert terminal.wait() == 1
     assert "[gw0] 1\r\n" in terminal.seen and "[gw1] out\r\n" in terminal.seen
     assert "\x1b[3" not in terminal.seen
@@ -141,6 +144,19 @@ def test_ctrl_c_ends_it(here):
         terminal.press(shell.CTRL_C)
         assert terminal.wait() == 130
     assert "Traceback" not in terminal.seen
+
+
+def test_ctrl_c_while_workers_start():
+    """A host that takes the connection and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        spec = f"ssh=-F /dev/null -p {silent.getsockname()[1]} 127.0.0.1"
+        with shell.Terminal("run", "-c", "1", spec) as terminal:
+            terminal.wait_for("starting a worker")
+            connection, _ = silent.accept()
+            with connection:
+                terminal.press(shell.CTRL_C)
+                assert terminal.wait() == 130
+    assert "stopped while workers started" in terminal.seen
 
 
 def test_the_interpreter_of_the_console_script_is_the_default(lines):

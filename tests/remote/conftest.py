@@ -1,5 +1,6 @@
 """Servers and commands to reach workers through, started once for all tests. A test that takes one is skipped if it is not installed, or
-fails if `FAREXEC_SERVERS=all` says that it has to be there; see tests/servers.py. That of sshd is for other tests too, in tests/conftest.py."""
+fails if `FAREXEC_SERVERS=all` says that it has to be there; see tests/servers.py. That of
+sshd is in tests/conftest.py."""
 
 import os
 import shlex

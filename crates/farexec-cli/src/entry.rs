@@ -1,12 +1,12 @@
 //! The command line as a whole, and which subcommand does what.
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::exit::{self, Failure};
-use crate::{doctor, generate, map, rsync, run, serve, status};
+use crate::{doctor, generate, map, rsync, run, screen, serve, status};
 
 /// Runs Python anywhere: on this machine, over ssh, in containers and on clusters, with nothing installed there.
 #[derive(Parser)]
@@ -108,7 +108,8 @@ where
 fn tell(failure: &Failure) {
     if failure.code != exit::UNREAD {
         let (error, plain) = (anstyle::AnsiColor::Red.on_default().bold(), anstyle::Reset);
-        let _ = writeln!(anstream::stderr(), "{error}farexec:{plain} {failure}");
+        let text = screen::styled(&format_args!("{error}farexec:{plain} {failure}\n"), &io::stderr());
+        let _ = io::stderr().write_all(&text);
     }
 }
 

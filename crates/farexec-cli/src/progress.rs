@@ -10,6 +10,7 @@ use crate::screen::Screen;
 
 const WITH_TOTAL: &str = "{bar:30} {human_pos}/{human_len}  {per_sec}  {eta} left{msg}";
 const WITHOUT_TOTAL: &str = "{spinner} {human_pos}  {per_sec}{msg}";
+const STARTING: &str = "{spinner} {msg}  {elapsed}";
 const BYTES: &str =
     "{prefix:>16} {bar:30} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
 
@@ -20,6 +21,14 @@ const NAMED: usize = 8;
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.progress_chars("#>-")
+}
+
+/// What is seen while workers start, if that takes a while.
+pub(crate) fn starting(screen: &Screen, count: usize) -> ProgressBar {
+    let text = if count == 1 { "starting a worker".to_owned() } else { format!("starting {count} workers") };
+    let bar = screen.bars().add(ProgressBar::new_spinner().with_style(style(STARTING)).with_message(text));
+    bar.enable_steady_tick(Progress::LOOK);
+    bar
 }
 
 /// A bar for bytes that go to one target.
@@ -102,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_templates_are_templates() {
-        for template in [WITH_TOTAL, WITHOUT_TOTAL, BYTES] {
+        for template in [WITH_TOTAL, WITHOUT_TOTAL, STARTING, BYTES] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

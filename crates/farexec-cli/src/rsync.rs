@@ -6,7 +6,7 @@ use std::sync::Arc;
 use farexec::{
     Channel, Observer, Rsync, RsyncError, RsyncEvent, RsyncReport, Spec, Stop as Enough, Wait, WaitError,
 };
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use glob::Pattern;
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -97,29 +97,27 @@ fn split(target: &str) -> Result<(&str, &str), Failure> {
     }
 }
 
-fn globs(texts: &[String]) -> Result<GlobSet, Failure> {
-    let mut set = GlobSetBuilder::new();
-    for text in texts {
-        set.add(
-            Glob::new(text)
-                .map_err(|error| Failure::mistake(format!("--exclude {text}: {}", error.kind())))?,
-        );
-    }
-    set.build().map_err(Failure::mistake)
+fn globs(texts: &[String]) -> Result<Vec<Pattern>, Failure> {
+    let glob = |text: &String| {
+        Pattern::new(text).map_err(|error| Failure::mistake(format!("--exclude {text}: {}", error.msg)))
+    };
+    texts.iter().map(glob).collect()
 }
 
 /// Leaves out what is not wanted, and moves the bars.
 struct Watcher<'a> {
     source: &'a Path,
-    exclude: GlobSet,
+    exclude: Vec<Pattern>,
     bars: Vec<ProgressBar>,
 }
 
 impl Observer for Watcher<'_> {
     fn wants(&mut self, path: &Path) -> Result<bool, Enough> {
         let below = path.strip_prefix(self.source).unwrap_or(path);
-        let is_named = path.file_name().is_some_and(|name| self.exclude.is_match(name));
-        Ok(below.as_os_str().is_empty() || !(is_named || self.exclude.is_match(below)))
+        let name = path.file_name().map(Path::new);
+        let is_excluded =
+            |glob: &Pattern| name.is_some_and(|name| glob.matches_path(name)) || glob.matches_path(below);
+        Ok(below.as_os_str().is_empty() || !self.exclude.iter().any(is_excluded))
     }
 
     fn event(&mut self, target: usize, _: &Channel, event: RsyncEvent<'_>) -> Result<(), Enough> {

@@ -90,11 +90,7 @@ impl Screen {
 
     /// A result for people, with styles in it, which are taken out where they are not wanted.
     pub(crate) fn styled_result(&self, line: &dyn Display) -> Result<(), Failure> {
-        let mut text = Vec::new();
-        let choice = anstream::AutoStream::choice(&io::stdout());
-        write!(anstream::AutoStream::new(&mut text, choice), "{line}")
-            .map_err(|error| Failure::unwritten(&error))?;
-        self.result(&String::from_utf8_lossy(&text))
+        self.result(&String::from_utf8_lossy(&styled(line, &io::stdout())))
     }
 
     /// Hands on what results there are.
@@ -123,12 +119,9 @@ impl Screen {
 
     /// A line for people.
     pub(crate) fn say(&self, line: &dyn Display) {
-        self.bars.suspend(|| {
-            let mut text = line.to_string();
-            text.push('\n');
-            // In one piece, and nobody can be told that it was not written.
-            let _ = anstream::stderr().lock().write_all(text.as_bytes());
-        });
+        let text = styled(&format_args!("{line}\n"), &io::stderr());
+        // In one piece, so that it is whole whoever else writes there; nobody can be told that it was not written.
+        self.bars.suspend(|| drop(io::stderr().write_all(&text)));
     }
 
     /// The name of a gateway as it stands in front of its lines, and what ends its colour.
@@ -138,6 +131,14 @@ impl Screen {
         let padding = gateways.width.saturating_sub(gateway.chars().count());
         (format!("{style}[{gateway}]{:padding$}", ""), Reset)
     }
+}
+
+/// A text as it is to be written to a stream: without its styles, if they are not wanted there.
+pub(crate) fn styled(text: &dyn Display, stream: &impl anstream::stream::RawStream) -> Vec<u8> {
+    let mut writer = anstream::AutoStream::new(Vec::new(), anstream::AutoStream::choice(stream));
+    // Memory takes everything.
+    let _ = write!(writer, "{text}");
+    writer.into_inner()
 }
 
 /// The contents, also after a thread panicked that had them: they are whole.

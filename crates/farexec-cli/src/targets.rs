@@ -10,6 +10,7 @@ use farexec::{Gateway, Group, Output, Spec, StartError, Transport, Wait};
 use crate::exit::{self, Failure, with_sources};
 use crate::hosts::{Hosts, Named};
 use crate::pattern;
+use crate::progress;
 use crate::screen::Screen;
 use crate::stop::Stop;
 
@@ -190,7 +191,9 @@ impl Workers {
         let ids: Vec<String> = specs.iter().filter_map(|spec| spec.id.clone()).collect();
         screen.set_gateways(&ids);
         let is_asked = || stop.is_asked();
+        let starting = progress::starting(screen, ids.len());
         let started = group.start_each(specs, &Wait::forever().unless(&is_asked));
+        starting.finish_and_clear();
         if stop.is_asked() {
             return Err(Failure::new(exit::STOPPED, "stopped while workers started"));
         }
