@@ -16,6 +16,7 @@ __all__ = [
     "ReceiveQueue",
     "Worker",
     "__version__",
+    "command",
     "dumps",
     "know_interpreter",
     "loads",

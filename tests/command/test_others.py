@@ -36,7 +36,8 @@ def test_status(command, run, here, lines):
 def test_status_at_a_terminal_is_a_table(here):
     with shell.Terminal("status", here) as terminal:
         assert terminal.wait() == 0
-    head, row = terminal.seen.splitlines()[-2:]
+    # What was seen while the worker started was cleared.
+    head, row = terminal.seen.rpartition("\x1b[2K")[2].splitlines()
     assert head.split()[:3] == ["gateway", "python", "executable"] and row.split()[:2] == ["gw0", "cpython"]
     assert head.index("executable") == row.index(sys.executable)
 
