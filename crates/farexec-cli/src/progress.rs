@@ -1,15 +1,16 @@
 //! Progress bars, on standard error if that is a terminal: how much is done, how fast, how long it will take, and how the workers are.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use farexec::{Gateway, Group};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::screen::Screen;
 
-const WITH_TOTAL: &str = "{bar:30} {human_pos}/{human_len}  {per_sec}  {eta} left{msg}";
-const WITHOUT_TOTAL: &str = "{spinner} {human_pos}  {per_sec}{msg}";
+const WITH_TOTAL: &str = "{bar:30} {human_pos}/{human_len}  {rate}  {eta} left{msg}";
+const WITHOUT_TOTAL: &str = "{spinner} {human_pos}  {rate}{msg}";
 const STARTING: &str = "{spinner} {msg}  {elapsed}";
 const BYTES: &str =
     "{prefix:>16} {bar:30} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
@@ -20,7 +21,11 @@ const NAMED: usize = 8;
 /// A style, or indicatif's own if the template were wrong, which a test rules out.
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.progress_chars("#>-")
+    let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
+        // The bar is drawn without it then.
+        let _ = write!(text, "{:.1}/s", state.per_sec());
+    };
+    style.progress_chars("#>-").with_key("rate", rate)
 }
 
 /// What is seen while workers start, if that takes a while.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use farexec::{ChannelEnd, Item, MultiChannel, QueueEvent, Value, Wait};
+use farexec::{ChannelEnd, Item, QueueEvent, ReceiveQueue, Value, Wait};
 use serde_json::json;
 
 use crate::code::{self, Code};
-use crate::exit::{self, Failure};
+use crate::exit::{self, Failure, with_sources};
 use crate::json;
 use crate::plan;
 use crate::screen::Screen;
@@ -80,11 +80,20 @@ pub(crate) fn run(arguments: Arguments, python: &str) -> Result<u8, Failure> {
 
 /// Executes the code everywhere and writes what comes, until every execution has ended or Ctrl-C is pressed. Returns the exit code.
 fn execute(workers: &Workers, code: &Code, lines: &Lines<'_>, stop: &Stop) -> Result<u8, Failure> {
-    let channels =
-        workers.group.remote_exec(code.source.clone()).map_err(|error| Failure::new(exit::LOST, error))?;
-    let queue = MultiChannel::receive_queue(&channels).map_err(|error| Failure::new(exit::FAILED, error))?;
-    let is_asked = || stop.is_asked();
     let mut worst = exit::DONE;
+    let mut channels = Vec::new();
+    for gateway in &workers.gateways {
+        match gateway.remote_exec(code.source.clone()) {
+            Ok(channel) => channels.push(channel),
+            // It has ended in the meantime.
+            Err(error) => {
+                worst = exit::LOST;
+                lines.screen.error(gateway.id(), &with_sources(&error));
+            }
+        }
+    }
+    let queue = ReceiveQueue::new(channels).map_err(|error| Failure::new(exit::FAILED, error))?;
+    let is_asked = || stop.is_asked();
     loop {
         if queue.is_empty() {
             lines.screen.flush()?;

@@ -62,6 +62,12 @@ fn python_words(spec: &Spec) -> Result<Vec<String>, Over> {
     Ok(std::iter::once("env".to_owned()).chain(variables).chain(words).collect())
 }
 
+/// The interpreter itself.
+fn program_of(spec: &Spec) -> String {
+    let words = spec.python.as_deref().and_then(|python| shell_words::split(python).ok());
+    words.and_then(|words| words.into_iter().next()).unwrap_or_else(|| "python3".into())
+}
+
 /// Runs a command as a step. What it says is for `judge`.
 fn command_step<T>(
     examination: &Examination<'_>,
@@ -95,7 +101,7 @@ fn interpreter(
     let python = python_words(&examination.spec)?;
     let words = [prefix, &python, &["-c".to_owned(), PROBE.to_owned()]].concat();
     let shown = shell_words::join([prefix, &python, &["-c".to_owned(), "...".to_owned()]].concat());
-    let name = python.last().cloned().unwrap_or_default();
+    let name = program_of(&examination.spec);
     command_step(examination, "interpreter", &words, &shown, setting, |said| {
         (judge_interpreter(&said, &name), None::<()>)
     })?;
@@ -224,7 +230,7 @@ fn ssh(examination: &Examination<'_>, arguments: &[String]) -> Result<(), Over> 
     let remote = |code: &str| shell_words::join(python.iter().map(String::as_str).chain(["-c", code]));
     let probe = words(quietly, &[remote(PROBE)]);
     let shown = shell_words::join(words(quietly, &[remote("...")]));
-    let name = python.last().cloned().unwrap_or_default();
+    let name = program_of(&examination.spec);
     command_step(examination, "interpreter", &probe, &shown, &|_| {}, |said| {
         let found = match said.status {
             Some(SSH_FAILED) => Found::bad(said.why(), advice::ssh(&said.stderr)),
