@@ -217,4 +217,5 @@ def test_at_a_terminal(here):
     assert "ran: no-such-python -c ..." in terminal.seen and "to do: name an interpreter" in terminal.seen
     with shell.Terminal("doctor", here, NO_COLOR="1") as terminal:
         assert terminal.wait() == 0
-    assert "\x1b" not in terminal.seen and "ok       interpreter " in terminal.seen
+    # Lines are cleared, but nothing is coloured.
+    assert "\x1b[1m" not in terminal.seen and "\x1b[3" not in terminal.seen and "ok       interpreter " in terminal.seen

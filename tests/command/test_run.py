@@ -138,9 +138,16 @@ def test_without_colour_if_it_is_not_wanted(here, how):
     assert "\x1b[3" not in terminal.seen
 
 
+def test_a_terminal_that_can_do_nothing(here):
+    with shell.Terminal("run", "-c", "print('out'); channel.send(1); 1 / 0", f"{here}*2", TERM="dumb") as terminal:
+        assert terminal.wait() == 1
+    assert "[gw0] 1\r\n" in terminal.seen and "\x1b" not in terminal.seen
+
+
 def test_ctrl_c_ends_it(here):
     with shell.Terminal("run", "-c", "import time; print('begun'); time.sleep(600)", here) as terminal:
         terminal.wait_for("begun")
+        terminal.wait_for("waiting for gw0")
         terminal.press(shell.CTRL_C)
         assert terminal.wait() == 130
     assert "Traceback" not in terminal.seen

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::exit::{self, Failure};
 use crate::plan;
+use crate::progress;
 use crate::screen::Screen;
 use crate::stop::Stop;
 use crate::targets::{self, Selection};
@@ -123,7 +124,9 @@ impl Examination<'_> {
             return Err(Over(exit::STOPPED));
         }
         let began = Instant::now();
+        let waiting = progress::waiting(self.screen, name.to_owned());
         let (found, result) = step();
+        waiting.finish_and_clear();
         let code = match found {
             Found::Bad { code, .. } => Some(code),
             _ => None,

@@ -1,5 +1,6 @@
 //! Progress bars, on standard error if that is a terminal: how much is done, how fast, how long it will take, and how the workers are.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use crate::screen::Screen;
 
 const WITH_TOTAL: &str = "{bar:30} {human_pos}/{human_len}  {rate}  {eta} left{msg}";
 const WITHOUT_TOTAL: &str = "{spinner} {human_pos}  {rate}{msg}";
-const STARTING: &str = "{spinner} {msg}  {elapsed}";
+const WAITING: &str = "{spinner} {msg}  {elapsed}";
 const BYTES: &str =
     "{prefix:>16} {bar:30} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
 
@@ -28,12 +29,20 @@ fn style(template: &str) -> ProgressStyle {
     style.progress_chars("#>-").with_key("rate", rate)
 }
 
-/// What is seen while workers start, if that takes a while.
-pub(crate) fn starting(screen: &Screen, count: usize) -> ProgressBar {
-    let text = if count == 1 { "starting a worker".to_owned() } else { format!("starting {count} workers") };
-    let bar = screen.bars().add(ProgressBar::new_spinner().with_style(style(STARTING)).with_message(text));
+/// What is seen while something takes its time: what that is, and for how long already.
+pub(crate) fn waiting(screen: &Screen, text: impl Into<Cow<'static, str>>) -> ProgressBar {
+    let bar = screen.bars().add(ProgressBar::new_spinner().with_style(style(WAITING)).with_message(text));
     bar.enable_steady_tick(Progress::LOOK);
     bar
+}
+
+/// The first names of several, and how many more there are.
+pub(crate) fn named(names: &[String]) -> String {
+    let first = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => first,
+        more => format!("{first}, and {more} more"),
+    }
 }
 
 /// A bar for bytes that go to one target.
@@ -98,10 +107,8 @@ impl Progress {
                 None => format!("{} {state}", gateway.id()),
             }
         };
-        let named: Vec<String> = gateways.iter().take(NAMED).map(state).collect();
-        let more = gateways.len().saturating_sub(NAMED);
-        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-        format!("\n{}{more}", named.join(", "))
+        let states: Vec<String> = gateways.iter().map(state).collect();
+        format!("\n{}", named(&states))
     }
 
     /// The work is done: the bar goes away.
@@ -115,8 +122,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn not_more_names_than_a_line_takes() {
+        let names: Vec<String> = (0..10).map(|number| number.to_string()).collect();
+        assert_eq!(named(&names), "0, 1, 2, 3, 4, 5, 6, 7, and 2 more");
+        assert_eq!(named(&names[..2]), "0, 1");
+    }
+
+    #[test]
     fn the_templates_are_templates() {
-        for template in [WITH_TOTAL, WITHOUT_TOTAL, STARTING, BYTES] {
+        for template in [WITH_TOTAL, WITHOUT_TOTAL, WAITING, BYTES] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

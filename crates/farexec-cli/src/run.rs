@@ -9,6 +9,7 @@ use crate::code::{self, Code};
 use crate::exit::{self, Failure, with_sources};
 use crate::json;
 use crate::plan;
+use crate::progress;
 use crate::screen::Screen;
 use crate::stop::Stop;
 use crate::targets::{Selection, Workers};
@@ -94,13 +95,25 @@ fn execute(workers: &Workers, code: &Code, lines: &Lines<'_>, stop: &Stop) -> Re
     }
     let queue = ReceiveQueue::new(channels).map_err(|error| Failure::new(exit::FAILED, error))?;
     let is_asked = || stop.is_asked();
+    let mut running: Vec<String> =
+        queue.channels().iter().map(|channel| channel.gateway().id().to_owned()).collect();
+    let waiting = progress::waiting(lines.screen, "");
     loop {
         if queue.is_empty() {
             lines.screen.flush()?;
+            waiting.set_message(format!("waiting for {}", progress::named(&running)));
         }
         match queue.next_event(&Wait::forever().unless(&is_asked)) {
-            Ok(Some(event)) => worst = worst.max(lines.write(&event)?),
-            Ok(None) | Err(_) => return Ok(worst),
+            Ok(Some(event)) => {
+                worst = worst.max(lines.write(&event)?);
+                if let Item::End(_) = event.item {
+                    running.retain(|id| id != event.channel.gateway().id());
+                }
+            }
+            Ok(None) | Err(_) => {
+                waiting.finish_and_clear();
+                return Ok(worst);
+            }
         }
     }
 }

@@ -39,15 +39,17 @@ struct Gateways {
 
 impl Screen {
     pub(crate) fn new() -> Self {
+        let can_move = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+        let drawn = if can_move { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         Self {
-            bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
+            bars: MultiProgress::with_draw_target(drawn),
             results: Mutex::new(BufWriter::new(io::stdout())),
             results_are_read: io::stdout().is_terminal(),
             gateways: Mutex::default(),
         }
     }
 
-    /// Where progress bars are drawn: nowhere, unless standard error is a terminal.
+    /// Where progress bars are drawn: nowhere, unless standard error is a terminal that can move its cursor.
     pub(crate) fn bars(&self) -> &MultiProgress {
         &self.bars
     }

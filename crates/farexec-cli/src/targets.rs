@@ -191,7 +191,11 @@ impl Workers {
         let ids: Vec<String> = specs.iter().filter_map(|spec| spec.id.clone()).collect();
         screen.set_gateways(&ids);
         let is_asked = || stop.is_asked();
-        let starting = progress::starting(screen, ids.len());
+        let what = match &ids[..] {
+            [_] => "starting a worker".to_owned(),
+            ids => format!("starting {} workers", ids.len()),
+        };
+        let starting = progress::waiting(screen, what);
         let started = group.start_each(specs, &Wait::forever().unless(&is_asked));
         starting.finish_and_clear();
         if stop.is_asked() {
