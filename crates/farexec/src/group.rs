@@ -42,6 +42,13 @@ struct Members {
     next_id: u32,
 }
 
+/// What workers that start together have in common.
+struct Launch<'a> {
+    execmodel: ExecModel,
+    began: Instant,
+    wait: Wait<'a>,
+}
+
 impl Group {
     /// A group without gateways.
     #[must_use]
@@ -119,9 +126,7 @@ impl Group {
 
     /// Starts workers together. `all`: either all of them are there in the end, or none, and the only result is why.
     fn launch(&self, specs: Vec<Spec>, wait: &Wait<'_>, all: bool) -> Vec<Result<Gateway, StartError>> {
-        let wait = &wait.blocking();
-        let execmodel = self.execmodel();
-        let began = Instant::now();
+        let launch = Launch { execmodel: self.execmodel(), began: Instant::now(), wait: wait.blocking() };
         let ids = self.reserve_ids(&specs);
         let taken: Vec<String> = ids.iter().flatten().cloned().collect();
         let mut results: Vec<Result<Gateway, StartError>> = Vec::with_capacity(specs.len());
@@ -131,7 +136,7 @@ impl Group {
         } else {
             transport::prepare(&specs, &self.0.masters);
             for (spec, id) in specs.into_iter().zip(ids) {
-                let result = id.and_then(|id| self.start_one(spec, &id, execmodel, &results, began, wait));
+                let result = id.and_then(|id| self.start_one(spec, &id, &results, &launch));
                 results.push(result);
                 if is_off(&results) {
                     break;
@@ -143,7 +148,7 @@ impl Group {
                 break;
             }
             if let Ok(gateway) = &results[index] {
-                results[index] = self.finish_start(gateway.clone(), execmodel, began, wait);
+                results[index] = self.finish_start(gateway.clone(), &launch);
             }
         }
         let is_off = is_off(&results);
@@ -166,20 +171,19 @@ impl Group {
         &self,
         spec: Spec,
         id: &str,
-        execmodel: ExecModel,
         started: &[Result<Gateway, StartError>],
-        began: Instant,
-        wait: &Wait<'_>,
+        launch: &Launch<'_>,
     ) -> Result<Gateway, StartError> {
+        let Launch { execmodel, began, wait } = launch;
         let text = spec.to_string();
         let relay = |id: &str| match started.iter().flatten().find(|gateway| gateway.id() == id) {
-            Some(gateway) => gateway.wait_started(began, wait).map(|()| gateway.clone()),
+            Some(gateway) => gateway.wait_started(*began, wait).map(|()| gateway.clone()),
             None => self.gateway(id).ok_or_else(|| StartError::NoRelay { spec: text.clone(), id: id.into() }),
         };
         let learn = |command: &interpreter::Command| {
             if let Some(gateway) = started.iter().flatten().find(|gateway| gateway.will_tell(command)) {
                 // What became of it is told when its turn comes.
-                let _ = gateway.wait_started(began, wait);
+                let _ = gateway.wait_started(*began, wait);
             }
         };
         let surroundings = Surroundings {
@@ -189,19 +193,14 @@ impl Group {
             outputs: &self.0.outputs,
             wait: *wait,
         };
-        Gateway::start(spec, id, execmodel, &surroundings)
+        Gateway::start(spec, id, *execmodel, &surroundings)
     }
 
     /// Waits for the answer of a worker, and sees to its output.
-    fn finish_start(
-        &self,
-        mut gateway: Gateway,
-        execmodel: ExecModel,
-        began: Instant,
-        wait: &Wait<'_>,
-    ) -> Result<Gateway, StartError> {
-        if let Err(error) = gateway.wait_started(began, wait) {
-            gateway = self.start_instead(&gateway, execmodel, error, wait)?;
+    fn finish_start(&self, mut gateway: Gateway, launch: &Launch<'_>) -> Result<Gateway, StartError> {
+        let Launch { execmodel, began, wait } = launch;
+        if let Err(error) = gateway.wait_started(*began, wait) {
+            gateway = self.start_instead(&gateway, *execmodel, error, wait)?;
         }
         if let Err(error) = output::forward(&gateway, &self.0.outputs, wait) {
             gateway.kill();
