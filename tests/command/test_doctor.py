@@ -99,7 +99,12 @@ def test_no_interpreter(steps, sshd):
         code, found = steps(f"{spec}//python=no-such-python -X dev")
         assert code == 3
         failed = failure(found)
-        assert failed["step"] == "interpreter" and "no-such-python" in failed["said"] and "`no-such-python`" in failed["to_do"] and "python=/usr/bin/python3" in failed["to_do"]
+        assert (
+            failed["step"] == "interpreter"
+            and "no-such-python" in failed["said"]
+            and "`no-such-python`" in failed["to_do"]
+            and "python=/usr/bin/python3" in failed["to_do"]
+        )
 
 
 def test_something_that_is_no_interpreter(steps):

@@ -89,6 +89,7 @@ def test_rsync_says_what_was_not_sent(run, here, lines, tree, tmp_path):
         ([".", "popen"], "write SPEC:PATH"),
         (["."], "SPEC:PATH"),
         ([".", "popen:x", "--exclude", "["], "--exclude ["),
+        ([".", "popen:x", "--on", "popen"], "unexpected argument '--on'"),
     ],
 )
 def test_rsync_mistakes(run, arguments, said):
@@ -158,9 +159,14 @@ def test_man_pages(command, run, tmp_path):
     assert "\\-\\-on\\-error" in run("man", "map", command=command).stdout
     assert run("man", "nothing", command=command).returncode == 2
     assert run("man", "--all", str(tmp_path / "man1"), command=command).returncode == 0
-    assert sorted(path.name for path in (tmp_path / "man1").iterdir() if "help" not in path.name) == sorted(
-        ["farexec.1", *(f"farexec-{task}.1" for task in TASKS)]
-    )
+    pages = sorted((tmp_path / "man1").iterdir())
+    assert [path.name for path in pages] == sorted(["farexec.1", *(f"farexec-{task}.1" for task in TASKS)])
+    if groff := shutil.which("groff"):
+        for path in pages:
+            result = subprocess.run([groff, "-man", "-ww", "-Tutf8", "-P-cbou", path], capture_output=True, text=True, check=True)
+            assert result.stderr == "" and "\n       Examples:\n         farexec" in result.stdout.replace("ls | ", "").replace(
+                "seq 1000 | ", ""
+            )
 
 
 def test_help_has_examples(command, run):

@@ -44,27 +44,40 @@ pub(crate) fn completions(arguments: &Completions) -> Result<u8, Failure> {
 
 pub(crate) fn man(arguments: &Man) -> Result<u8, Failure> {
     // Subcommands get their full names, and the options that all have.
-    let mut command = crate::command();
+    let mut command = crate::command().disable_help_subcommand(true);
     command.build();
     if let Some(directory) = &arguments.all {
         let unwritten =
             |error| Failure::new(exit::FAILED, format!("cannot write to `{}`: {error}", directory.display()));
         std::fs::create_dir_all(directory).map_err(unwritten)?;
-        clap_mangen::generate_to(command, directory).map_err(unwritten)?;
+        for task in std::iter::once(&command).chain(command.get_subcommands()) {
+            let name = task.get_display_name().unwrap_or_else(|| task.get_name());
+            std::fs::write(directory.join(format!("{name}.1")), page(task)).map_err(unwritten)?;
+        }
         return Ok(exit::DONE);
     }
-    let page = match &arguments.task {
-        None => Page::new(command),
-        Some(name) => match command.find_subcommand(name) {
-            Some(task) => Page::new(task.clone()),
-            None => {
-                return Err(Failure::mistake(format!("there is no command `{name}`: see `farexec --help`")));
-            }
-        },
+    let task = match &arguments.task {
+        None => &command,
+        Some(name) => command
+            .find_subcommand(name)
+            .ok_or_else(|| Failure::mistake(format!("there is no command `{name}`: see `farexec --help`")))?,
     };
+    write(page(task).as_bytes())
+}
+
+/// The manual page of a command. What stands behind its options is to stay in lines as it is.
+fn page(task: &clap::Command) -> String {
     let mut text = Vec::new();
-    page.render(&mut text).map_err(|error| Failure::unwritten(&error))?;
-    write(&text)
+    // Memory takes everything.
+    let _ = Page::new(task.clone()).render(&mut text);
+    let text = String::from_utf8_lossy(&text).into_owned();
+    match text.split_once(".SH EXTRA\n") {
+        Some((options, notes)) => {
+            let (notes, rest) = notes.split_once("\n.SH ").unwrap_or((notes, "VERSION\n"));
+            format!("{options}.SH NOTES\n.nf\n{notes}\n.fi\n.SH {rest}")
+        }
+        None => text,
+    }
 }
 
 fn write(text: &[u8]) -> Result<u8, Failure> {

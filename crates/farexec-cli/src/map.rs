@@ -115,7 +115,7 @@ pub(crate) fn map(arguments: Arguments, python: &str) -> Result<u8, Failure> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let specs = arguments.selection.specs(words, &format!("popen*{processors}"), python)?;
     let screen = Arc::new(Screen::new());
-    if arguments.selection.dry_run {
+    if arguments.selection.setting.dry_run {
         return plan::show(&specs, &screen);
     }
     let progress = Progress::new(&screen);

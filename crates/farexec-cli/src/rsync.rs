@@ -15,7 +15,7 @@ use crate::plan;
 use crate::progress;
 use crate::screen::Screen;
 use crate::stop::Stop;
-use crate::targets::{Selection, Workers, specs_of};
+use crate::targets::{Setting, Workers, specs_of};
 
 /// Makes directories at any number of places what one is here: only what changed is sent
 ///
@@ -43,11 +43,11 @@ pub(crate) struct Arguments {
     exclude: Vec<String>,
 
     #[command(flatten)]
-    selection: Selection,
+    setting: Setting,
 }
 
 pub(crate) fn rsync(arguments: Arguments, python: &str) -> Result<u8, Failure> {
-    let hosts = arguments.selection.load_hosts()?;
+    let hosts = arguments.setting.load_hosts()?;
     let exclude = globs(&arguments.exclude)?;
     let (mut words, mut paths) = (Vec::new(), Vec::new());
     for target in &arguments.targets {
@@ -64,7 +64,7 @@ pub(crate) fn rsync(arguments: Arguments, python: &str) -> Result<u8, Failure> {
             arguments.source.display()
         )));
     }
-    if arguments.selection.dry_run {
+    if arguments.setting.dry_run {
         return plan::show_with(&specs, Some(("path", &paths)), &screen);
     }
     let stop = Stop::listen().map_err(|error| Failure::new(exit::FAILED, error))?;

@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: Arguments, python: &str) -> Result<u8, Failure> {
     };
     let specs = selection.specs(words, "popen", python)?;
     let screen = Arc::new(Screen::new());
-    if selection.dry_run {
+    if selection.setting.dry_run {
         return plan::show(&specs, &screen);
     }
     let stop = Stop::listen().map_err(|error| Failure::new(exit::FAILED, error))?;

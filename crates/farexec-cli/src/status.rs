@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
 pub(crate) fn status(arguments: &Arguments, python: &str) -> Result<u8, Failure> {
     let specs = arguments.selection.specs(&arguments.specs, "popen", python)?;
     let screen = Arc::new(Screen::new());
-    if arguments.selection.dry_run {
+    if arguments.selection.setting.dry_run {
         return plan::show(&specs, &screen);
     }
     let stop = Stop::listen().map_err(|error| Failure::new(exit::FAILED, error))?;

@@ -21,6 +21,13 @@ pub(crate) struct Selection {
     #[arg(long = "on", value_name = "SPEC")]
     on: Vec<String>,
 
+    #[command(flatten)]
+    pub(crate) setting: Setting,
+}
+
+/// What a subcommand takes whose workers are named by its arguments alone.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Setting {
     /// The hosts file [default: FAREXEC_HOSTS, or ~/.config/farexec/hosts.toml]
     #[arg(long, value_name = "FILE")]
     hosts: Option<PathBuf>,
@@ -45,7 +52,7 @@ impl Selection {
         otherwise: &str,
         python: &str,
     ) -> Result<Vec<Spec>, Failure> {
-        let hosts = self.load_hosts()?;
+        let hosts = self.setting.load_hosts()?;
         let words: Vec<&str> = words.iter().chain(&self.on).map(String::as_str).collect();
         let words = if words.is_empty() { vec![otherwise] } else { words };
         let mut resolved = Vec::new();
@@ -54,13 +61,15 @@ impl Selection {
         }
         named(resolved, python)
     }
+}
 
+impl Setting {
     pub(crate) fn load_hosts(&self) -> Result<Hosts, Failure> {
         Hosts::load(self.hosts.as_deref())
     }
 }
 
-/// The specs that one word stands for; see [`Selection::specs`].
+/// The specs that these words stand for; see [`Selection::specs`].
 pub(crate) fn specs_of(words: &[String], hosts: &Hosts, python: &str) -> Result<Vec<Spec>, Failure> {
     let mut resolved = Vec::new();
     for word in words {
