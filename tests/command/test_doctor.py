@@ -197,6 +197,20 @@ def test_a_program_that_is_not_there(steps):
     assert code == 3 and failure(found)["step"] == "program" and "install `no-such-program`" in failure(found)["to_do"]
 
 
+def test_a_program_that_runs_the_interpreter(steps):
+    code, found = steps(f"command=env A=1//python={sys.executable}")
+    assert code == 0 and list(found)[:3] == ["program", "interpreter", "worker"]
+    assert found["interpreter"]["ran"] == f"env 'A=1' {sys.executable} -c ..."
+
+
+def test_a_host_behind_another(steps, sshd):
+    """Whether it can be connected to from here says nothing then."""
+    through = f"ProxyCommand=ssh -F {sshd.config} -W %h:%p farexec-host"
+    code, found = steps(f"ssh=-o '{through}' farexec-host//ssh_config={sshd.config}//python={sys.executable}")
+    assert code == 0 and list(found)[:3] == ["settings", "login", "interpreter"]
+    assert found["settings"]["said"].endswith("through another host") and found["round trip"]["state"] == "ok"
+
+
 def test_behind_a_relay(run, lines, here):
     result = run("doctor", f"{here}//id=gate", f"{here}//via=gate//id=inner", "popen//via=nobody//id=lost")
     assert result.returncode == 2

@@ -27,7 +27,7 @@ use crate::targets::{Selection, Workers};
 Examples:
   farexec run -c 'import os; channel.send(os.cpu_count())' 'ssh=web[01-12]'
   farexec run platform:node ssh=web01 ssh=web02 --tag
-  farexec run deploy.py:deploy --arg version=1.2 --on web      (a name of the hosts file)")]
+  farexec run deploy.py:deploy --arg release=v1.2 --on web     (a name of the hosts file)")]
 pub(crate) struct Arguments {
     /// What to run, unless -c says it, and then specs: popen if there are none
     #[arg(value_name = "CODE|SPEC")]

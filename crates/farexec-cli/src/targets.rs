@@ -37,29 +37,23 @@ pub(crate) struct Setting {
     pub(crate) dry_run: bool,
 }
 
-/// A word of the command line, resolved: the name that its workers go by, if it gives one, and their specs.
+/// A spec, and the name that its worker goes by if it gives itself none.
 struct Resolved {
     name: Option<String>,
     spec: Spec,
 }
 
 impl Selection {
-    /// The specs that these words, and those of `--on`, stand for: each with an id, and with an interpreter if it needs one from here. Without
-    /// any, those of `otherwise`.
+    /// The specs that these words and those of `--on` stand for; without any, those of `otherwise`. See [`specs_of`].
     pub(crate) fn specs(
         &self,
         words: &[String],
         otherwise: &str,
         python: &str,
     ) -> Result<Vec<Spec>, Failure> {
-        let hosts = self.setting.load_hosts()?;
-        let words: Vec<&str> = words.iter().chain(&self.on).map(String::as_str).collect();
-        let words = if words.is_empty() { vec![otherwise] } else { words };
-        let mut resolved = Vec::new();
-        for word in words {
-            resolve(word, &hosts, &mut resolved)?;
-        }
-        named(resolved, python)
+        let words: Vec<String> = words.iter().chain(&self.on).cloned().collect();
+        let words = if words.is_empty() { vec![otherwise.to_owned()] } else { words };
+        specs_of(&words, &self.setting.load_hosts()?, python)
     }
 }
 
@@ -69,7 +63,7 @@ impl Setting {
     }
 }
 
-/// The specs that these words stand for; see [`Selection::specs`].
+/// The specs that these words stand for: each with an id, and with the interpreter `python` if it is to run here and names none.
 pub(crate) fn specs_of(words: &[String], hosts: &Hosts, python: &str) -> Result<Vec<Spec>, Failure> {
     let mut resolved = Vec::new();
     for word in words {
