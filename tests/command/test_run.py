@@ -122,9 +122,15 @@ def test_at_a_terminal_names_are_in_colour(here):
     text = "import sys; print('out'); sys.stderr.write('err\\n'); channel.send([1])"
     with shell.Terminal("run", "-c", text, f"{here}*2") as terminal:
         assert terminal.wait() == 0
-        first = "\x1b[36m[gw0]\x1b[0m"
-        assert f"{first} [1]\r\n" in terminal.seen and f"{first} out\x1b[0m\r\n" in terminal.seen.replace("\x1b[0m out", "\x1b[0m out")
-        assert "\x1b[32m[gw1]\x1b[0m [1]\r\n" in terminal.seen
+    first, second = "\x1b[36m[gw0]\x1b[0m", "\x1b[32m[gw1]\x1b[0m"
+    for name in (first, second):
+        assert f"{name} [1]\r\n" in terminal.seen
+        assert f"{name} out\x1b[0m\r\n" in terminal.seen and f"{name} \x1b[2merr\x1b[0m\r\n" in terminal.seen
+
+
+def test_colour_anywhere_if_it_is_wanted(run, here):
+    result = run("run", "-c", "print('out'); channel.send(1)", here, "--color=always")
+    assert (result.stdout, result.stderr) == ("1\n", "\x1b[36m[gw0]\x1b[0m out\x1b[0m\n")
 
 
 @pytest.mark.parametrize("how", ["NO_COLOR", "--color=never"])
