@@ -124,7 +124,7 @@ impl Examination<'_> {
             return Err(Over(exit::STOPPED));
         }
         let began = Instant::now();
-        let waiting = progress::waiting(self.screen, name.to_owned());
+        let waiting = progress::waiting_for(self.screen, std::slice::from_ref(&self.spec), name.to_owned());
         let (found, result) = step();
         waiting.finish_and_clear();
         let code = match found {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use farexec::{Gateway, Group};
+use farexec::{Gateway, Group, Spec, Transport};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::screen::Screen;
@@ -13,6 +13,7 @@ use crate::screen::Screen;
 const WITH_TOTAL: &str = "{bar:30} {human_pos}/{human_len}  {rate}  {eta} left{msg}";
 const WITHOUT_TOTAL: &str = "{spinner} {human_pos}  {rate}{msg}";
 const WAITING: &str = "{spinner} {msg}  {elapsed}";
+const STILL: &str = "{msg} ... ";
 const BYTES: &str =
     "{prefix:>16} {bar:30} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
 
@@ -33,6 +34,18 @@ fn style(template: &str) -> ProgressStyle {
 pub(crate) fn waiting(screen: &Screen, text: impl Into<Cow<'static, str>>) -> ProgressBar {
     let bar = screen.bars().add(ProgressBar::new_spinner().with_style(style(WAITING)).with_message(text));
     bar.enable_steady_tick(Progress::LOOK);
+    bar
+}
+
+/// As [`waiting`], where one of these specs may have a program ask for a password at the same terminal: it is drawn once, and stands in
+/// front of the question.
+pub(crate) fn waiting_for(screen: &Screen, specs: &[Spec], text: String) -> ProgressBar {
+    let may_ask = |spec: &Spec| !matches!(spec.transport, Transport::Popen | Transport::Socket(_));
+    if !specs.iter().any(may_ask) {
+        return waiting(screen, text);
+    }
+    let bar = screen.bars().add(ProgressBar::new_spinner().with_style(style(STILL)).with_message(text));
+    bar.tick();
     bar
 }
 
@@ -130,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_templates_are_templates() {
-        for template in [WITH_TOTAL, WITHOUT_TOTAL, WAITING, BYTES] {
+        for template in [WITH_TOTAL, WITHOUT_TOTAL, WAITING, STILL, BYTES] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

@@ -198,7 +198,7 @@ impl Workers {
             [_] => "starting a worker".to_owned(),
             ids => format!("starting {} workers", ids.len()),
         };
-        let starting = progress::waiting(screen, what);
+        let starting = progress::waiting_for(screen, &specs, what);
         let started = group.start_each(specs, &Wait::forever().unless(&is_asked));
         starting.finish_and_clear();
         if stop.is_asked() {
