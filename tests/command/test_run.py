@@ -26,6 +26,14 @@ def test_a_file_with_arguments(run, here, lines, tmp_path):
     assert (result.returncode, lines(result)) == (0, [["web01", 3, None]])
 
 
+def test_a_file_that_is_a_program_too(run, here, tmp_path):
+    file = tmp_path / "file.py"
+    file.write_text("channel.send(1)\nif __name__ == '__main__':\n    channel.send(2)\n")
+    result = run("run", str(file), here)
+    assert (result.returncode, result.stdout) == (0, "1\n")
+    assert result.stderr.startswith(f"{file}: at a worker `__name__` is `__channelexec__`")
+
+
 def test_functions(run, here, code, lines):
     assert lines(run("run", f"{code}:add", here)) == [3]
     assert lines(run("run", f"{code}:add", here, "-a", "a=40")) == [42]
@@ -39,6 +47,14 @@ def test_old_interpreters_run_functions_too(run, code, lines, python):
     assert (result.returncode, lines(result)) == (0, ["a", "b"])
     result = run("run", f"{code}:fail", f"popen//python={python}")
     assert result.returncode == 1 and "ValueError: no luck with None" in result.stderr
+
+
+def test_scripts_that_end_themselves(run, here, lines):
+    for end in ("sys.exit()", "sys.exit(0)", "sys.exit(None)"):
+        result = run("run", "-c", f"import sys; channel.send(1); {end}", here)
+        assert (result.returncode, lines(result), result.stderr) == (0, [1], "")
+    result = run("run", "-c", "import sys; sys.exit(2)", here)
+    assert result.returncode == 1 and "SystemExit: 2" in result.stderr
 
 
 def test_several_workers_and_tags(run, here, lines):

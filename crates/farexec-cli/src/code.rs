@@ -18,6 +18,8 @@ pub(crate) struct Code {
     pub(crate) source: Source,
     /// Whether each item is an answer of runner.py, and not the code's own.
     pub(crate) answers: bool,
+    /// What may surprise whoever wrote it.
+    pub(crate) note: Option<String>,
 }
 
 /// A function, as it was named.
@@ -29,20 +31,22 @@ enum Name<'a> {
 impl Code {
     /// Text, in which `channel` and the arguments are global names.
     pub(crate) fn text(text: &str, arguments: Vec<(String, Value)>) -> Self {
-        Self { source: with(Source::text(text).at(COMMAND_LINE, 1), arguments), answers: false }
+        Self::of(Source::text(text).at(COMMAND_LINE, 1), arguments)
     }
 
     /// What a word names: FILE, FILE:FUNCTION or MODULE:FUNCTION. A function whose first parameter is `channel` gets it, and what it sends
     /// are the results; of any other the result is what it returns.
     pub(crate) fn named(word: &str, arguments: Vec<(String, Value)>) -> Result<Self, Failure> {
         let Some(name) = Name::of(word)? else {
-            read(word)?;
-            return Ok(Self { source: with(Source::file(word), arguments), answers: false });
+            let note = has_main_guard(&read(word)?).then(|| {
+                format!("{word}: at a worker `__name__` is `__channelexec__`, so what is behind `if __name__ == \"__main__\"` is left out")
+            });
+            return Ok(Self { note, ..Self::of(Source::file(word), arguments) });
         };
         if let Name::In { file, function } = name
             && takes_channel(&read(file)?, function)
         {
-            return Ok(Self { source: with(Source::function(file, function), arguments), answers: false });
+            return Ok(Self::of(Source::function(file, function), arguments));
         }
         let function = match name.function()? {
             Function::Text { source, file, line, call } => Value::Dict(vec![
@@ -58,7 +62,14 @@ impl Code {
         Ok(Self {
             source: source.with("function", function).with("arguments", Value::Dict(arguments)),
             answers: true,
+            note: None,
         })
+    }
+
+    /// Code whose items are the results.
+    fn of(source: Source, arguments: Vec<(String, Value)>) -> Self {
+        let source = arguments.into_iter().fold(source, |source, (name, value)| source.with(name, value));
+        Self { source, answers: false, note: None }
     }
 }
 
@@ -100,10 +111,6 @@ pub(crate) fn argument(text: &str) -> Result<(String, Value), String> {
         Err(_) => Value::from(value),
     };
     Ok((name.into(), value))
-}
-
-fn with(source: Source, arguments: Vec<(String, Value)>) -> Source {
-    arguments.into_iter().fold(source, |source, (name, value)| source.with(name, value))
 }
 
 fn read(file: &str) -> Result<String, Failure> {
@@ -148,6 +155,11 @@ impl<'a> Name<'a> {
             }
         })
     }
+}
+
+/// Whether a part of the source is for those who run it as a program.
+fn has_main_guard(source: &str) -> bool {
+    source.lines().any(|line| line.starts_with("if __name__ ==") && line.contains("__main__"))
 }
 
 /// Whether a function that the source defines has `channel` as its first parameter.

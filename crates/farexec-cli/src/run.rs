@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farexec::{ChannelEnd, Item, QueueEvent, ReceiveQueue, Value, Wait};
+use farexec::{ChannelEnd, Item, QueueEvent, ReceiveQueue, RemoteError, Value, Wait};
 use serde_json::json;
 
 use crate::code::{self, Code};
@@ -69,6 +69,9 @@ pub(crate) fn run(arguments: Arguments, python: &str) -> Result<u8, Failure> {
     if selection.setting.dry_run {
         return plan::show(&specs, &screen);
     }
+    if let Some(note) = &code.note {
+        screen.say(note);
+    }
     let stop = Stop::listen().map_err(|error| Failure::new(exit::FAILED, error))?;
     let workers = Workers::start(specs, &screen, &stop)?;
     let result =
@@ -118,6 +121,11 @@ fn execute(workers: &Workers, code: &Code, lines: &Lines<'_>, stop: &Stop) -> Re
     }
 }
 
+/// Whether a script ended itself by `sys.exit()`, as many do.
+fn is_ordinary_exit(error: &RemoteError) -> bool {
+    error.type_name() == "SystemExit" && matches!(error.message(), "" | "0" | "None")
+}
+
 /// How results are written.
 struct Lines<'a> {
     screen: &'a Screen,
@@ -141,6 +149,7 @@ impl Lines<'_> {
                 },
                 Err(error) => (exit::FAILED, format!("a result cannot be read: {error}")),
             },
+            Item::End(ChannelEnd::Error(error)) if is_ordinary_exit(error) => return Ok(exit::DONE),
             Item::End(ChannelEnd::Error(error)) => (exit::FAILED, error.text().to_owned()),
             Item::End(ChannelEnd::Gateway(reason)) => (exit::LOST, reason.to_string()),
             Item::End(_) => return Ok(exit::DONE),
