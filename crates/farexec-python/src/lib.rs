@@ -6,6 +6,7 @@
 mod call;
 mod callback;
 mod channel;
+mod command;
 mod cycle;
 mod decode;
 mod encode;
@@ -36,6 +37,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(group::offer_extension, module)?)?;
     module.add_function(wrap_pyfunction!(group::parse_spec, module)?)?;
     module.add_function(wrap_pyfunction!(rsync::rsync, module)?)?;
+    module.add_function(wrap_pyfunction!(command::command, module)?)?;
     module.add_class::<map::PyMap>()?;
     module.add_class::<call::PyRemoteFunction>()?;
     module.add_class::<worker::PyWorker>()?;

@@ -77,4 +77,5 @@ pub use receive_queue::{AlreadyTaken, Item, QueueEvent, ReceiveQueue};
 pub use rsync::{Failure, Observer, Rsync, RsyncError, RsyncEvent, RsyncReport, Stop, TargetReport};
 pub use source::{Kwargs, Request, Source};
 pub use spec::{ExecModel, Native, Output, Spec, SpecError, StartMode, Transport};
+pub use transport::SOCKET_SERVER;
 pub use wait::{Wait, WaitError};
