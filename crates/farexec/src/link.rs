@@ -37,8 +37,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::end::{Cause, ChannelEnd, EndReason, RemoteError};
 use crate::extension;
-use crate::inbox::{Inbox, SharedCoercion, Wakers};
-use crate::limits::{BREATH, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN};
+use crate::inbox::{Inbox, SharedCoercion};
+use crate::limits::{BREATH, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN, SEND_HIGH_WATER};
 use crate::outbox::{Broken, Outbox};
 use crate::pace::Pace;
 use crate::payload::{keep_buffer, used_buffer};
@@ -47,6 +47,7 @@ use crate::supervisor::Supervisor;
 use crate::sys::{self, Interest, Transfer, Waker, Woken};
 use crate::trace;
 use crate::wait::{Wait, WaitError};
+use crate::wakers::{self, Asker, Ticket, Wakers};
 use crate::watch::{Watch, Watched};
 use crate::worker::Duties;
 use answers::Answers;
@@ -79,7 +80,7 @@ pub(crate) struct Link {
     last_reads: AtomicU64,
     /// Whether this side has sent something since the last read.
     has_sent: AtomicBool,
-    /// Channels whose items go to callbacks and receive queues: nobody's wait feeds them.
+    /// Channels whose items go to callbacks, receive queues and wakers: nobody's wait feeds them.
     consumers: Arc<AtomicUsize>,
     coercion: SharedCoercion,
     /// Whether the worker reads the message encoding: Python 2 does not.
@@ -168,6 +169,7 @@ impl Link {
         let reactor = Reactor::current()?;
         let input = Arc::new(pipes.input);
         let side = if duties.is_some() { Side::Worker } else { Side::Coordinator };
+        let consumers = Arc::default();
         let link = Arc::new(Self {
             id: id.into(),
             reactor: Arc::clone(&reactor),
@@ -181,13 +183,13 @@ impl Link {
             answers: Mutex::default(),
             unclaimed: Mutex::default(),
             waiters: Mutex::default(),
-            wakers: Mutex::default(),
+            wakers: Mutex::new(Wakers::counted_in(&consumers)),
             reader: Mutex::default(),
             watch: Watch::default(),
             reads: AtomicU64::new(0),
             last_reads: AtomicU64::new(0),
             has_sent: AtomicBool::new(false),
-            consumers: Arc::default(),
+            consumers,
             coercion: SharedCoercion::default(),
             // A coordinator learns it from the worker; a worker is told by the code that it executes.
             reads_message: AtomicBool::new(side == Side::Worker),
@@ -328,12 +330,20 @@ impl Link {
         if let Some(found) = ready() {
             return Ok(found);
         }
-        if let Some(waker) = wait.waker() {
+        if let Some(asker) = wait.asker() {
             match inbox {
-                Some(inbox) => inbox.state().wakers.add(waker),
-                None => self.wakers.lock().add(waker),
+                Some(inbox) => inbox.state().wakers.add(asker),
+                None => self.wakers.lock().add(asker),
             }
-            return ready().ok_or(WaitError::Pending);
+            // Who blocks, and read for himself, may have left the reactor standing by.
+            if self.watch.get() != Watched::Armed {
+                self.hand_back();
+            }
+            let found = ready();
+            if let (Some(_), Some(ticket)) = (&found, asker.ticket) {
+                self.forget_asker(inbox, ticket);
+            }
+            return found.ok_or(WaitError::Pending);
         }
         if let Some(found) = self.read_until(wait, &mut ready)? {
             return Ok(found);
@@ -349,6 +359,15 @@ impl Link {
             wait.check()?;
             registration.park(wait);
         }
+    }
+
+    /// Who waited by asking does so no more.
+    pub(crate) fn forget_asker(&self, inbox: Option<&Inbox>, ticket: &Ticket) {
+        let waker = match inbox {
+            Some(inbox) => inbox.state().wakers.remove(ticket),
+            None => self.wakers.lock().remove(ticket),
+        };
+        drop(waker);
     }
 
     /// Reads until `ready` finds something; `None` if somebody else reads, or there is nothing more to read.
@@ -501,6 +520,7 @@ impl Link {
         let mut replies = Vec::new();
         let mut woken = false;
         let mut asked = Asked::default();
+        let _wakes = wakers::deferred();
         let mut session = self.session.lock();
         let broken = loop {
             let frame = match reading.frames.next(&mut bytes) {
@@ -606,6 +626,7 @@ impl Link {
     }
 
     fn wake_waiters(&self) {
+        let _wakes = wakers::deferred();
         for thread in &*self.waiters.lock() {
             thread.unpark();
         }
@@ -708,6 +729,9 @@ impl Link {
 
     /// Waits until the worker has taken enough of what is queued for it.
     pub(crate) fn wait_for_room(&self, wait: &Wait<'_>) -> Result<(), SendFailure> {
+        if let Some(asker) = wait.asker() {
+            return self.ask_for_room(asker, SEND_HIGH_WATER);
+        }
         WAKER.with(|waker| {
             while self.outbox.is_above_high_water() {
                 if let Some(end) = self.end.get() {
@@ -717,6 +741,30 @@ impl Link {
             }
             Ok(())
         })
+    }
+
+    /// Whether all that was sent is handed to the system, for who asks.
+    pub(crate) fn wait_written(&self, wait: &Wait<'_>) -> Result<(), SendFailure> {
+        match wait.asker() {
+            Some(asker) => self.ask_for_room(asker, 0),
+            None => Ok(self.flush(wait)?),
+        }
+    }
+
+    /// Whether no more than so many bytes are queued; if not, the asker is woken when it is worth another try.
+    fn ask_for_room(&self, asker: Asker<'_>, most: usize) -> Result<(), SendFailure> {
+        if !self.outbox.asks_for_room(asker, most) {
+            return Ok(());
+        }
+        match self.end.get() {
+            Some(end) => Err(SendFailure::Ended(end.clone())),
+            None => Err(WaitError::Pending.into()),
+        }
+    }
+
+    /// Who asked for room does so no more.
+    pub(crate) fn forget_sender(&self, ticket: &Ticket) {
+        self.outbox.forget(ticket);
     }
 
     /// Whether anything can be asked of it by this process.

@@ -60,6 +60,11 @@ impl Link {
 
     /// How the worker is doing.
     pub(crate) fn status(self: &Arc<Self>, wait: &Wait<'_>) -> Result<Status, SendFailure> {
+        self.answer(self.ask_status()?, &wait.blocking())
+    }
+
+    /// Asks how the worker is doing. Returns the number of the question.
+    pub(crate) fn ask_status(&self) -> Result<u64, SendFailure> {
         self.check_not_inherited()?;
         let mut request = Vec::new();
         // In one go, so that the order of the requests is that of their numbers.
@@ -70,7 +75,12 @@ impl Link {
         let sent = self.send(&request);
         drop(answers);
         sent?;
-        let found = self.wait(None, &wait.blocking(), || {
+        Ok(number)
+    }
+
+    /// Waits for the answer to a question.
+    pub(crate) fn answer(self: &Arc<Self>, number: u64, wait: &Wait<'_>) -> Result<Status, SendFailure> {
+        let found = self.wait(None, wait, || {
             let answers = self.answers();
             if answers.status_replies > number {
                 // Kept until the next one is asked for: others may wait for the same, or have given up waiting for theirs.
