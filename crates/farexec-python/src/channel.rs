@@ -186,6 +186,18 @@ pub(crate) struct PyChannel {
 }
 
 impl PyChannel {
+    /// Sends an item without waiting. Returns whether so much is under way that the caller should wait before it sends more.
+    pub(crate) fn start_sending(&self, py: Python<'_>, item: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let encoded = self.codec.encode(item)?;
+        self.start(py, encoded.as_ref().unwrap_or(item))
+    }
+
+    #[inline]
+    fn start(&self, py: Python<'_>, encoded: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let item = PyItem::new(encoded, Some(&self.home));
+        self.channel.start_sending(&item).map_err(|error| errors::send(py, self.home.raiser, error))
+    }
+
     pub(crate) fn decode<'py>(&self, py: Python<'py>, payload: &Payload) -> PyResult<Bound<'py, PyAny>> {
         self.codec.decode(decode::payload(py, payload, &self.home)?)
     }
@@ -229,10 +241,7 @@ impl PyChannel {
             let sent = blocking(py, None, |wait| self.channel.send_bytes(bytes, wait))?;
             return sent.map_err(|error| errors::send(py, self.home.raiser, error));
         }
-        let item = PyItem::new(encoded.as_ref().unwrap_or(item), Some(&self.home));
-        let is_full =
-            self.channel.start_sending(&item).map_err(|error| errors::send(py, self.home.raiser, error))?;
-        if is_full {
+        if self.start(py, encoded.as_ref().unwrap_or(item))? {
             let channel = self.channel.clone();
             let result = working(py, self.home.hub(), None, move |wait| channel.finish_sending(wait))?;
             result.map_err(|error| errors::send(py, self.home.raiser, error))?;

@@ -43,17 +43,25 @@ impl MultiChannel {
     /// # Errors
     /// [`ReceiveError`] of the first that failed; the items of the others stay where they are.
     pub async fn receive_each_async<T: DeserializeOwned>(&self) -> Result<Vec<T>, ReceiveError> {
-        let payloads = loop {
+        let payloads = self.receive_payloads_async().await?;
+        payloads.iter().map(|payload| payload.decode().map_err(ReceiveError::from)).collect()
+    }
+
+    /// As [`receive_each_async`](Self::receive_each_async), not yet decoded.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn receive_payloads_async(&self) -> Result<Vec<Payload>, ReceiveError> {
+        loop {
             for channel in self {
                 channel.filled().await?;
             }
             match self.take_each() {
                 // Somebody else has taken one meanwhile.
                 Err(ReceiveError::Wait(_)) => {}
-                result => break result?,
+                result => return result,
             }
-        };
-        payloads.iter().map(|payload| payload.decode().map_err(ReceiveError::from)).collect()
+        }
     }
 
     /// Takes one item from each channel, or none from any.
