@@ -16,6 +16,7 @@ use crate::gateway::PyGateway;
 use crate::green::Greenlets;
 use crate::group::PyGroup;
 use crate::waiting::waiting;
+use crate::worker;
 
 /// Results of a function at workers, as they are asked for.
 #[pyclass(name = "Map", module = "farexec._native", frozen)]
@@ -216,11 +217,8 @@ fn seconds(seconds: f64) -> PyResult<Duration> {
 
 /// The error that a worker's answer describes.
 fn remote_error(answer: &Bound<'_, PyAny>) -> PyResult<PyErr> {
-    let report = answer.cast::<PyDict>()?;
-    let field = |key: &str| report.get_item(key).map(|value| value.unwrap_or_else(|| answer.clone()));
-    let class = errors::remote_error_class(answer.py(), Raiser::Package)?;
-    let arguments = (field("text")?, field("type")?, field("message")?, field("frames")?);
-    Ok(PyErr::from_value(class.call1(arguments)?))
+    let error = worker::report(answer.cast::<PyDict>()?)?.into();
+    Ok(PyErr::from_value(errors::remote_object(answer.py(), Raiser::Package, &error)?))
 }
 
 fn task_error(py: Python<'_>, index: u64, error: &TaskError) -> PyErr {

@@ -62,7 +62,7 @@ pub use end::{Cause, ChannelEnd, EndReason, RemoteError};
 pub use error::{ExecError, GatewayError, HostFailure, StartError};
 pub use extension::offer_extension;
 pub use farexec_proto as proto;
-pub use farexec_proto::control::{Compiled, Hello, Status};
+pub use farexec_proto::control::{Compiled, Frame, Hello, Status};
 pub use farexec_proto::{ChannelId, Value};
 pub use futures::{ChannelSink, ChannelStream, ResultStream};
 pub use gateway::{Gateway, Termination};
