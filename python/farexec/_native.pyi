@@ -24,7 +24,6 @@ __all__ = [
     "offer_extension",
     "parse_spec",
     "rsync",
-    "send_now",
 ]
 
 __version__: str
@@ -36,7 +35,6 @@ def loads(bytestring: bytes | bytearray, py2str_as_py3str: bool = False, py3str_
 def know_interpreter(executable: str, magic: bytes, implementation: str, code: bytes) -> None: ...
 def offer_extension(path: str) -> None: ...
 def parse_spec(text: str) -> list[tuple[str, str | None]]: ...
-def send_now(channel: Channel, item: object) -> None: ...
 def rsync(
     source: str,
     targets: Sequence[tuple[Gateway, _gateway.Gateway, str, bool]],

@@ -84,7 +84,7 @@ class Channel(_native.Channel):
         """
         while (room := _here().room(self)) is not None:
             await room
-        _native.send_now(self, item)
+        super().send(item)
 
     async def receive(self) -> Any:
         """Returns the next item, once it is there.

@@ -264,9 +264,3 @@ fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     FUNCTION.import(py, "asyncio", "get_running_loop")?.call0()
 }
-
-/// Sends an item without waiting, however much is under way.
-#[pyfunction]
-pub(crate) fn send_now(py: Python<'_>, channel: &PyChannel, item: &Bound<'_, PyAny>) -> PyResult<()> {
-    channel.start_sending(py, item).map(drop)
-}

@@ -19,7 +19,7 @@ pub(crate) struct PyGateway {
     greenlets: Option<Greenlets>,
     /// What the items of channels go through that are made from now on.
     codec: SharedCodec,
-    /// The class of its channels, if that is a subclass.
+    /// The class of its channels, if they belong to event loops.
     channel_class: OnceLock<Py<PyType>>,
 }
 
@@ -39,7 +39,8 @@ impl PyGateway {
         let (registry, codec) = (Arc::clone(&self.registry), self.codec.clone());
         let (gateway, raiser) = (self.gateway.clone(), Raiser::Package);
         let class = self.channel_class.get().map(|class| class.clone_ref(py));
-        Home { face, registry, gateway, greenlets, codec, raiser, class }
+        let is_awaited = class.is_some();
+        Home { face, registry, gateway, greenlets, codec, raiser, class, is_awaited }
     }
 }
 
@@ -102,7 +103,7 @@ impl PyGateway {
         home.channel(py, channel)
     }
 
-    /// Has its channels be of a subclass of `Channel`; said before there are any.
+    /// Has its channels be of a subclass of `Channel` for event loops; said before there are any.
     fn set_channel_class(&self, class_: Py<PyType>) {
         let _ = self.channel_class.set(class_);
     }

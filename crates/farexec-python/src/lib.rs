@@ -32,7 +32,6 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<green::PyCalls>()?;
     module.add_class::<aio::PyLoop>()?;
     module.add_class::<aio::PyOperation>()?;
-    module.add_function(wrap_pyfunction!(aio::send_now, module)?)?;
     module.add_function(wrap_pyfunction!(serialize::dumps, module)?)?;
     module.add_function(wrap_pyfunction!(serialize::loads, module)?)?;
     module.add_function(wrap_pyfunction!(group::know_interpreter, module)?)?;

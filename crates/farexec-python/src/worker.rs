@@ -79,6 +79,7 @@ impl PyWorker {
             codec: SharedCodec::default(),
             raiser: Raiser::Worker,
             class: Some(channel),
+            is_awaited: false,
         };
         let served = Arc::new(Served { worker, home });
         let _ = later.set(Arc::clone(&served));

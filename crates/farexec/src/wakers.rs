@@ -79,10 +79,14 @@ impl Wakers {
         Some(waker)
     }
 
+    #[inline]
     pub(crate) fn wake(&mut self) {
-        if self.wakers.is_empty() {
-            return;
+        if !self.wakers.is_empty() {
+            self.wake_all();
         }
+    }
+
+    fn wake_all(&mut self) {
         self.vacate();
         let wakers = self.wakers.drain(..).map(|(_, waker)| waker);
         if DEFERRALS.get() == 0 {
