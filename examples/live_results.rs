@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use farexec::{Group, Source};
-use futures::stream::{StreamExt, TryStreamExt, select_all};
+use futures::stream::{TryStreamExt, select_all};
 use serde::Deserialize;
 
 /// What a worker tells of its search.

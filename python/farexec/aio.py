@@ -148,10 +148,10 @@ class Gateway(_gateway.Gateway):
     >>> async def main():
     ...     async with aio.Group(["popen"]) as group:
     ...         print(await group[0].remote_exec("channel.send(6 * 7)").receive())
-    ...         print((await group[0].remote_status()).numexecuting)
+    ...         print((await group[0].remote_status()).execmodel)
     >>> asyncio.run(main())
     42
-    0
+    thread
     """
 
     def __init__(self, native: _native.Gateway, spec: XSpec, group: Group) -> None:
