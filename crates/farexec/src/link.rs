@@ -15,6 +15,7 @@
 //! By [`Link::finish`], once, whatever the reason; all that waits, every queue and every callback is told there.
 
 mod answers;
+mod asking;
 mod ending;
 
 use std::cell::RefCell;
@@ -47,10 +48,10 @@ use crate::supervisor::Supervisor;
 use crate::sys::{self, Interest, Transfer, Waker, Woken};
 use crate::trace;
 use crate::wait::{Wait, WaitError};
-use crate::wakers::{self, Asker, Ticket, Wakers};
+use crate::wakers::{self, Wakers};
 use crate::watch::{Watch, Watched};
 use crate::worker::Duties;
-use answers::Answers;
+use answers::{Answers, decode_control, remote_error, terminate};
 
 /// The connection to one worker.
 pub(crate) struct Link {
@@ -331,19 +332,7 @@ impl Link {
             return Ok(found);
         }
         if let Some(asker) = wait.asker() {
-            match inbox {
-                Some(inbox) => inbox.state().wakers.add(asker),
-                None => self.wakers.lock().add(asker),
-            }
-            // Who blocks, and read for himself, may have left the reactor standing by.
-            if self.watch.get() != Watched::Armed {
-                self.hand_back();
-            }
-            let found = ready();
-            if let (Some(_), Some(ticket)) = (&found, asker.ticket) {
-                self.forget_asker(inbox, ticket);
-            }
-            return found.ok_or(WaitError::Pending);
+            return self.ask(inbox, asker, ready);
         }
         if let Some(found) = self.read_until(wait, &mut ready)? {
             return Ok(found);
@@ -359,15 +348,6 @@ impl Link {
             wait.check()?;
             registration.park(wait);
         }
-    }
-
-    /// Who waited by asking does so no more.
-    pub(crate) fn forget_asker(&self, inbox: Option<&Inbox>, ticket: &Ticket) {
-        let waker = match inbox {
-            Some(inbox) => inbox.state().wakers.remove(ticket),
-            None => self.wakers.lock().remove(ticket),
-        };
-        drop(waker);
     }
 
     /// Reads until `ready` finds something; `None` if somebody else reads, or there is nothing more to read.
@@ -743,30 +723,6 @@ impl Link {
         })
     }
 
-    /// Whether all that was sent is handed to the system, for who asks.
-    pub(crate) fn wait_written(&self, wait: &Wait<'_>) -> Result<(), SendFailure> {
-        match wait.asker() {
-            Some(asker) => self.ask_for_room(asker, 0),
-            None => Ok(self.flush(wait)?),
-        }
-    }
-
-    /// Whether no more than so many bytes are queued; if not, the asker is woken when it is worth another try.
-    fn ask_for_room(&self, asker: Asker<'_>, most: usize) -> Result<(), SendFailure> {
-        if !self.outbox.asks_for_room(asker, most) {
-            return Ok(());
-        }
-        match self.end.get() {
-            Some(end) => Err(SendFailure::Ended(end.clone())),
-            None => Err(WaitError::Pending.into()),
-        }
-    }
-
-    /// Who asked for room does so no more.
-    pub(crate) fn forget_sender(&self, ticket: &Ticket) {
-        self.outbox.forget(ticket);
-    }
-
     /// Whether anything can be asked of it by this process.
     pub(crate) fn check_not_inherited(&self) -> Result<(), SendFailure> {
         match self.end() {
@@ -925,22 +881,4 @@ impl Drop for Registration<'_> {
         // The role may have been offered to this thread, which does not want it any more.
         self.link.hand_back();
     }
-}
-
-fn terminate(encoding: Encoding, payload: &[u8]) -> Result<Terminate, farexec_proto::encoding::DecodeError> {
-    if payload.is_empty() { Ok(Terminate::default()) } else { decode_control(encoding, payload) }
-}
-
-fn remote_error(encoding: Encoding, bytes: &[u8]) -> RemoteError {
-    RemoteError::new(decode_control(encoding, bytes).unwrap_or_else(|error| ErrorReport {
-        text: format!("the far end reported an error that cannot be read: {error}"),
-        ..ErrorReport::default()
-    }))
-}
-
-fn decode_control<T: serde::de::DeserializeOwned>(
-    encoding: Encoding,
-    bytes: &[u8],
-) -> Result<T, farexec_proto::encoding::DecodeError> {
-    farexec_proto::serde::from_payload(encoding, bytes, StringCoercion::default())
 }

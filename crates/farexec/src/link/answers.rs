@@ -1,12 +1,14 @@
-//! What a worker says that belongs to no channel: who it is, how it is doing; and asking it for that.
+//! What a worker says that belongs to no channel: who it is, how it is doing; asking it for that; and reading the dictionaries that say it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use farexec_proto::control::{Hello, Status};
+use farexec_proto::Encoding;
+use farexec_proto::control::{ErrorReport, Hello, Status, Terminate};
+use farexec_proto::encoding::{DecodeError, StringCoercion};
 
 use super::{Link, SendFailure};
-use crate::end::EndReason;
+use crate::end::{EndReason, RemoteError};
 use crate::wait::{Wait, WaitError};
 
 /// What was said so far.
@@ -93,4 +95,25 @@ impl Link {
         self.answers().forget_statuses();
         found.map_err(SendFailure::Ended)
     }
+}
+
+/// What a TERMINATE asks for.
+pub(super) fn terminate(encoding: Encoding, payload: &[u8]) -> Result<Terminate, DecodeError> {
+    if payload.is_empty() { Ok(Terminate::default()) } else { decode_control(encoding, payload) }
+}
+
+/// What a CLOSE_ERROR tells.
+pub(super) fn remote_error(encoding: Encoding, bytes: &[u8]) -> RemoteError {
+    RemoteError::new(decode_control(encoding, bytes).unwrap_or_else(|error| ErrorReport {
+        text: format!("the far end reported an error that cannot be read: {error}"),
+        ..ErrorReport::default()
+    }))
+}
+
+/// One of the dictionaries that frames other than items carry.
+pub(super) fn decode_control<T: serde::de::DeserializeOwned>(
+    encoding: Encoding,
+    bytes: &[u8],
+) -> Result<T, DecodeError> {
+    farexec_proto::serde::from_payload(encoding, bytes, StringCoercion::default())
 }
