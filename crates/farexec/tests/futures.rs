@@ -100,6 +100,17 @@ on_each! {
         assert!(error.to_string().contains("/nowhere/python"), "{error}");
     }
 
+    bytes_go_both_ways {
+        let (_group, gateway) = gateway().await;
+        let channel = echo(&gateway);
+        for length in [0, 10, 100_000, 3_000_000] {
+            let bytes = vec![7; length];
+            channel.send_bytes_async(&bytes).await.unwrap();
+            assert_eq!(channel.receive_payload_async().await.unwrap().value(), Ok(farexec::Value::Bytes(bytes)));
+        }
+        channel.finish_sending_async().await.unwrap();
+    }
+
     many_wait_at_once_on_one_gateway {
         let (_group, gateway) = gateway().await;
         let channels: Vec<_> = (0..200).map(|_| echo(&gateway)).collect();

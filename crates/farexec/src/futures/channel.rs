@@ -1,5 +1,6 @@
 //! The twins of [`Channel`]'s calls.
 
+use farexec_proto::encoding::{Emit, Encode, EncodeError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -32,6 +33,17 @@ impl Channel {
     pub async fn send_async<T: Serialize + ?Sized>(&self, item: &T) -> Result<(), SendError> {
         self.room_async().await?;
         self.start_sending(&farexec_proto::serde::AsItem(item)).map(drop)
+    }
+
+    /// Sends bytes as one item, as [`send_bytes`](Self::send_bytes) does, once the worker is no more than a mebibyte behind; but they are copied.
+    ///
+    /// A future that is dropped before it is ready has sent nothing.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was sent then.
+    pub async fn send_bytes_async(&self, bytes: &[u8]) -> Result<(), SendError> {
+        self.room_async().await?;
+        self.start_sending(&Bytes(bytes)).map(drop)
     }
 
     /// Waits until the worker has taken enough of what was sent, as [`finish_sending`](Self::finish_sending) does.
@@ -90,5 +102,14 @@ impl Channel {
 
     pub(super) fn forget_sender(&self, ticket: &Ticket) {
         self.gateway().link().forget_sender(ticket);
+    }
+}
+
+/// A bytes object.
+struct Bytes<'a>(&'a [u8]);
+
+impl Encode for Bytes<'_> {
+    fn encode<E: Emit>(&self, emit: &mut E) -> Result<(), EncodeError> {
+        emit.bytes(self.0)
     }
 }
