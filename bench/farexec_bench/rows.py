@@ -11,10 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .contenders import (
+    ASYNCIO,
     ELSEWHERE,
     EXECNET,
     EXECUTOR,
     FAREXEC,
+    FUTURES,
     LOKY,
     MAP,
     MITOGEN_FORK,
@@ -29,6 +31,7 @@ from .contenders import (
     PYTHON,
     RPYC,
     RSYNC,
+    RUST,
     SPAWN,
     TEMPLATE,
     WARM_TEMPLATE,
@@ -153,6 +156,11 @@ ROWS: tuple[Row, ...] = (
         MICROSECONDS, (PIPE, MULTIPROCESSING_PIPE, *BOTH),
         (costing(FAREXEC, 2, PIPE), costing(ZERO_INSTALL, 3.5, PIPE)),
         size=3000, quick_size=100, samples=5, pinned=True,
+    ),
+    Row(
+        "int-by-future", "a small int there and back, blocking and by futures",
+        MICROSECONDS, (RUST, FUTURES, FAREXEC, ASYNCIO), (costing(FUTURES, 2.5, RUST),),
+        case="int-round-trip", size=3000, quick_size=100, samples=5, pinned=True,
     ),
     Row(
         "remote-exec", "remote_exec of a one-liner and its result",

@@ -35,7 +35,7 @@ except ImportError:  # Python 2, PyPy
 allocate_lock, start_new_thread, get_ident, sleep = thread.allocate_lock, thread.start_new_thread, thread.get_ident, time.sleep
 
 PROTOCOL_VERSION = 1
-WORKER_INTERFACE = (PROTOCOL_VERSION, 1)  # between this file and the extension module: changes with every change to it
+WORKER_INTERFACE = (PROTOCOL_VERSION, 2)  # between this file and the extension module: changes with every change to it
 MARKER = b"\x00\xfeFAREXEC\xfe\x00"
 PAYLOAD_LIMIT = 2**31 - 1  # bytes in one frame
 NESTING_LIMIT = 900  # containers in containers, in the dump format; Python's own limit is a little above, and not always survived
@@ -345,12 +345,14 @@ class LoadError(DataFormatError):
 class RemoteError(Exception):
     """What went wrong at the other end; its text is what the other end wrote about it."""
 
-    def __init__(self, formatted, type_name="", message="", frames=()):
+    def __init__(self, formatted, type_name="", message="", frames=(), notes=(), cause=None):
         Exception.__init__(self, formatted)
         self.formatted = formatted
         self.type_name = type_name
         self.message = message
         self.frames = frames
+        self.notes = notes
+        self.cause = cause
 
     def __str__(self):
         return self.formatted
@@ -362,7 +364,8 @@ class RemoteError(Exception):
 def remote_error(report):
     """Returns the error that a CLOSE_ERROR tells of."""
     text, kind, message = [native(report.get(key) or "") for key in ("text", "type", "message")]
-    return RemoteError(text, kind, message, report.get("frames") or ())
+    cause = remote_error(report["cause"]) if report.get("cause") else None
+    return RemoteError(text, kind, message, report.get("frames") or (), report.get("notes") or (), cause)
 
 
 try:
@@ -1615,14 +1618,13 @@ def compile_source(request):
 
 
 DESCRIBING = allocate_lock()  # two executions may have the same file name
+MOST_CAUSES = 10  # of an exception that are told of: one that is raised again and again may have any number
 
 
 def describe_exception(exc_info, request, between=None):
     """Returns what CLOSE_ERROR says about an exception; frames of this file, and of one in between, are left out."""
     import linecache
-    import traceback
 
-    kind, error, trace = exc_info
     has_text = request is not None and "source" in request
     name = native(request.get("file") or "<remote exec>") if has_text else None
     DESCRIBING.acquire()
@@ -1631,22 +1633,33 @@ def describe_exception(exc_info, request, between=None):
         if name:  # so that source lines can be shown, for as long as this takes
             lines = [""] * (request.get("line", 1) - 1) + request["source"].split("\n")
             linecache.cache[name] = (1, None, [native(line) + "\n" for line in lines], name)
-        own = main.__code__.co_filename, between
-        parts = traceback.format_exception(kind, error, trace)
-        parts = [part for part in parts if not any(part.startswith('  File "%s"' % file) for file in own)]
-        frames = [tuple(frame)[:4] for frame in traceback.extract_tb(trace)]
-    except Exception:  # the exception's own __str__ failed, for one
-        parts, frames, own = ["%s: (its description failed)" % kind.__name__], [], ()
+        return report_of(exc_info, (main.__code__.co_filename, between), MOST_CAUSES, True)
     finally:
         linecache.cache.pop(name, None)
         if known is not None:
             linecache.cache[name] = known
         DESCRIBING.release()
+
+
+def report_of(exc_info, own, causes, whole):
+    """Returns what is said about one exception, without frames of `own` files; of what caused it as well, but of no more than so many.
+
+    `whole`: its text tells of them, too.
+    """
+    import traceback
+
+    kind, error, trace = exc_info
+    try:
+        parts = traceback.format_exception(kind, error, trace, **({} if whole else {"chain": False}))
+        parts = [part for part in parts if not any(part.startswith('  File "%s"' % file) for file in own)]
+        frames = [tuple(frame)[:4] for frame in traceback.extract_tb(trace)]
+    except Exception:  # the exception's own __str__ failed, for one
+        parts, frames = ["%s: (its description failed)" % kind.__name__], []
     try:
         message = text(str(error))
     except Exception:
         message = text("")
-    return {
+    report = {
         "text": text("".join(native(part) for part in parts)),
         "type": text(name_of_type(kind)),
         "message": message,
@@ -1654,6 +1667,18 @@ def describe_exception(exc_info, request, between=None):
             (text(file), line or 0, text(function), text(line_text or "")) for file, line, function, line_text in frames if file not in own
         ],
     }
+    try:
+        notes = [text(str(note)) for note in getattr(error, "__notes__", ())]
+        cause = getattr(error, "__cause__", None)
+        if cause is None and not getattr(error, "__suppress_context__", True):
+            cause = error.__context__
+    except Exception:  # a class may give these names to anything
+        return report
+    if notes:
+        report["notes"] = notes
+    if isinstance(cause, BaseException) and causes and not PY2:  # where it would have no traceback
+        report["cause"] = report_of((type(cause), cause, cause.__traceback__), own, causes - 1, False)
+    return report
 
 
 def import_threading(main_thread):

@@ -190,6 +190,7 @@ fn spawned_rust_tests() -> Result<()> {
 
 fn bench() -> Result<()> {
     pytest(&["bench"])?;
+    cargo(&["build", "--release", "-p", "farexec", "--example", "farexec-bench"])?;
     python(&["bench/run.py", "--quick"])
 }
 

@@ -5,6 +5,8 @@ What the standard library has in place of a channel is in `rivals`, under the sa
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import threading
 from typing import Any
 
@@ -68,6 +70,8 @@ def items_in_stream(size: int) -> int:
 @case("int-round-trip")
 def int_round_trip(run: Run) -> Figures:
     """A small int there and back, `size` times in a sample."""
+    if "asyncio" in run.options:
+        return asyncio.run(int_round_trip_awaited(run))
     with run.group() as group:
         channel = group[0].remote_exec(ECHO)
 
@@ -77,6 +81,22 @@ def int_round_trip(run: Run) -> Figures:
                 channel.receive()
 
         return run.sample(trips, per=run.size)
+
+
+async def int_round_trip_awaited(run: Run) -> Figures:
+    """The same in an event loop."""
+    aio = importlib.import_module(f"{run.library}.aio")
+    async with aio.Group([run.spec]) as group:
+        channel = group[0].remote_exec(ECHO)
+
+        async def trips() -> None:
+            for _ in range(run.size):
+                await channel.send(1)
+                await channel.receive()
+
+        figures = await run.sample_awaited(trips, per=run.size)
+        run.note_worker(group[0])
+        return figures
 
 
 @case("list-round-trip")

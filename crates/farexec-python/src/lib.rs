@@ -3,6 +3,7 @@
 //! Two rules hold everywhere here. The interpreter's lock is released before anything waits, and is never asked for while a lock of
 //! `farexec` is held. And whatever goes wrong becomes a Python exception (in `errors`).
 
+mod aio;
 mod call;
 mod callback;
 mod channel;
@@ -31,6 +32,8 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<group::PyGroup>()?;
     module.add_class::<queue::PyReceiveQueue>()?;
     module.add_class::<green::PyCalls>()?;
+    module.add_class::<aio::PyLoop>()?;
+    module.add_class::<aio::PyOperation>()?;
     module.add_function(wrap_pyfunction!(serialize::dumps, module)?)?;
     module.add_function(wrap_pyfunction!(serialize::loads, module)?)?;
     module.add_function(wrap_pyfunction!(group::know_interpreter, module)?)?;

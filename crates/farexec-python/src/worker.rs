@@ -24,7 +24,7 @@ use crate::errors::{self, Raiser};
 use crate::waiting::{this_is_the_main_thread, waiting};
 
 /// Changes with every change to what `worker.py` and this file say to each other.
-pub(crate) const INTERFACE: (u32, u32) = (PROTOCOL_VERSION, 1);
+pub(crate) const INTERFACE: (u32, u32) = (PROTOCOL_VERSION, 2);
 
 /// Bytes of the stack of a thread that executes: what a main thread has as a rule.
 const STACK: usize = 8 << 20;
@@ -80,6 +80,7 @@ impl PyWorker {
             codec: SharedCodec::default(),
             raiser: Raiser::Worker,
             class: Some(channel),
+            is_awaited: false,
         };
         let served = Arc::new(Served { worker, home });
         let _ = later.set(Arc::clone(&served));
@@ -223,10 +224,20 @@ fn run_beside(served: Arc<Served>, execution: Execution) -> std::io::Result<()> 
     thread.spawn(run).map(drop)
 }
 
-fn report(dict: &Bound<'_, PyDict>) -> PyResult<ErrorReport> {
+/// What a dict of worker.py says of an error, or one of Python's by the same keys.
+pub(crate) fn report(dict: &Bound<'_, PyDict>) -> PyResult<ErrorReport> {
     let text = |key: &str| -> PyResult<String> {
         dict.get_item(key)?.map_or_else(|| Ok(String::new()), |value| value.extract())
     };
-    let frames = dict.get_item("frames")?.map_or_else(|| Ok(Vec::new()), |frames| frames.extract())?;
-    Ok(ErrorReport { text: text("text")?, r#type: text("type")?, message: text("message")?, frames })
+    let frames: Vec<(String, u32, String, String)> =
+        dict.get_item("frames")?.map_or_else(|| Ok(Vec::new()), |frames| frames.extract())?;
+    let frames = frames.into_iter().map(Into::into).collect();
+    let notes = dict.get_item("notes")?.map_or_else(|| Ok(Vec::new()), |notes| notes.extract::<Vec<_>>())?;
+    let notes = notes.into();
+    let cause = match dict.get_item("cause")? {
+        Some(cause) => Some(Box::new(report(&cause.cast_into::<PyDict>()?)?)),
+        None => None,
+    };
+    let (text, r#type, message) = (text("text")?, text("type")?, text("message")?);
+    Ok(ErrorReport { text, r#type, message, frames, notes, cause })
 }

@@ -96,6 +96,10 @@ impl Channel {
         Self(handle)
     }
 
+    pub(crate) fn inbox(&self) -> &Arc<Inbox> {
+        &self.0.inbox
+    }
+
     /// The number of the channel, the same at both ends.
     #[must_use]
     pub fn id(&self) -> ChannelId {
@@ -125,7 +129,7 @@ impl Channel {
     /// # Errors
     /// [`SendError`]; nothing was sent then.
     pub fn start_sending(&self, item: &impl Encode) -> Result<bool, SendError> {
-        if self.is_inherited() || self.0.inbox.state().closed {
+        if self.is_inherited() || !self.0.inbox.state().may_send() {
             return Err(self.closed_error());
         }
         FRAME.with(|buffer| {
@@ -150,7 +154,7 @@ impl Channel {
     /// # Errors
     /// [`SendError`]; if it is a [`SendError::Wait`], the item is on its way all the same.
     pub fn send_bytes(&self, bytes: &[u8], wait: &Wait<'_>) -> Result<(), SendError> {
-        if self.is_inherited() || self.0.inbox.state().closed {
+        if self.is_inherited() || !self.0.inbox.state().may_send() {
             return Err(self.closed_error());
         }
         let (opening, closing) = message::around_bytes(bytes.len())?;
@@ -282,6 +286,12 @@ impl Channel {
         self.0.gateway.link().close_channel(self.id(), None);
     }
 
+    /// Says that this side sends no more: the far end's `receive` finds no more items then, and items still arrive from there.
+    pub fn end_sending(&self) {
+        self.0.inbox.state().said_last = true;
+        self.0.gateway.link().last_on_channel(self.id());
+    }
+
     /// Closes the channel with an error, which the far end's `receive` and `waitclose` raise.
     pub fn close_with_error(&self, text: &str) {
         self.0.gateway.link().close_channel(self.id(), Some(&callback::report(text.into())));
@@ -360,13 +370,14 @@ impl Channel {
             Err(error) => error.to_string(),
             Ok(()) => match self.0.inbox.state().end.clone() {
                 Some(end) => end.to_string(),
+                None if self.0.inbox.state().said_last => "this side said that it sends no more".into(),
                 None => "it is closed".into(),
             },
         };
         SendError::Closed { channel: self.to_string(), reason }
     }
 
-    fn send_error(&self, failure: SendFailure) -> SendError {
+    pub(crate) fn send_error(&self, failure: SendFailure) -> SendError {
         match failure {
             SendFailure::Ended(reason) => {
                 SendError::Closed { channel: self.to_string(), reason: reason.to_string() }
