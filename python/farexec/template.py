@@ -113,7 +113,7 @@ class Template(object):
         extension = find_extension()
         if extension is not None:
             native_channel(extension)
-            globals()["load_start"] = lambda payload: extension.loads(b"\2" + payload)  # the version, which payloads leave out
+            globals().update(load_start=lambda payload: extension.loads(b"\2" + payload), dump_own=lambda own: extension.dumps(own)[1:])
         else:
             import_loads()
         about_interpreter()

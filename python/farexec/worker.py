@@ -208,7 +208,7 @@ def hello_with(own):
         directory = ""
     own.update(cwd=text(directory), pid=os.getpid())
     # A dict is its pairs, between an opcode before them and one behind.
-    return about_interpreter()[:-1] + dump(own, b"S")[1:]
+    return about_interpreter()[:-1] + dump_own(own)[1:]
 
 
 def take_descriptors():
@@ -2051,7 +2051,12 @@ def load_dump(data, config=(True, False), gateway=None):
     raise LoadError("these bytes are no item: %s" % problem)
 
 
-load_start = load_dump  # the payload of START; where there is an extension module before it is read, that does it
+# For START and HELLO; where an extension module is there before them, it does both.
+load_start = load_dump
+
+
+def dump_own(own):
+    return dump(own, b"S")
 
 
 def load_from(data, config, gateway):

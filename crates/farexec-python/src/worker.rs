@@ -7,10 +7,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
-use farexec::proto::control::{ErrorReport, Hello};
-use farexec::proto::encoding::StringCoercion;
+use farexec::proto::control::ErrorReport;
 use farexec::proto::handshake::PROTOCOL_VERSION;
-use farexec::proto::{Encoding, serde::from_payload};
 use farexec::worker::{Execution, Worker, WorkerSettings};
 use farexec::{Cause, ExecModel, WaitError};
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -88,14 +86,8 @@ impl PyWorker {
     }
 
     /// Answers the coordinator with the payload of a HELLO; behind `greeting`, unless that was sent with another one.
-    fn say_hello(&self, greeting: &[u8], payload: &[u8]) -> PyResult<()> {
-        let coercion = StringCoercion::default();
-        let hello: Hello = from_payload(Encoding::Dump, payload, coercion)
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        self.0
-            .worker
-            .say_hello(&hello, !greeting.is_empty())
-            .map_err(|error| PyValueError::new_err(error.to_string()))
+    fn say_hello(&self, greeting: &[u8], payload: &[u8]) {
+        self.0.worker.say_encoded_hello(payload, !greeting.is_empty());
     }
 
     /// Waits for something that the main thread is to execute: (channel, request). None: there will be nothing more.

@@ -133,11 +133,16 @@ impl Worker {
     pub fn say_hello(&self, hello: &Hello, is_first: bool) -> Result<(), EncodeError> {
         let mut payload = Vec::new();
         dump::encode(&AsItem(hello), &mut payload)?;
+        self.say_encoded_hello(&payload, is_first);
+        Ok(())
+    }
+
+    /// As [`say_hello`](Self::say_hello), for who has written the dict itself, in the dump format.
+    pub fn say_encoded_hello(&self, payload: &[u8], is_first: bool) {
         let mut out = if is_first { MARKER.to_vec() } else { Vec::new() };
-        frame::write(&mut out, Kind::Hello, Encoding::Dump, ChannelId::GATEWAY, &payload);
+        frame::write(&mut out, Kind::Hello, Encoding::Dump, ChannelId::GATEWAY, payload);
         let _ = self.link().send(&out);
         self.link().start_reading();
-        Ok(())
     }
 
     /// Waits for something that the main thread is to execute; `None` if no more comes.
