@@ -155,6 +155,37 @@ def test_progress_at_a_terminal(here, marks, tmp_path):
     assert "/s" in terminal.seen
 
 
+def test_a_worker_that_hangs_is_shown(here, marks, tmp_path):
+    folder, function = marks
+    file = tmp_path / "items"
+    file.write_text(numbers(3))
+    arguments = ("map", function, f"{here}//id=only", "--input", str(file))
+    with shell.Terminal(*arguments, piped=True, MARKS=str(folder), SECONDS="0.5") as terminal:
+        terminal.wait_for("only up")
+        wait_until(lambda: begun(folder) != [])
+        worker = int((folder / "0").read_text())
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            terminal.wait_for("only silent for")
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        assert terminal.wait() == 0
+        assert terminal.stdout.read() == numbers(3).encode()
+
+
+def test_a_worker_that_is_replaced_is_shown(here, marks, tmp_path):
+    folder, function = marks
+    file = tmp_path / "items"
+    file.write_text(numbers(4))
+    arguments = ("map", function, f"{here}//id=first", "--input", str(file))
+    with shell.Terminal(*arguments, piped=True, MARKS=str(folder), SECONDS="0.7") as terminal:
+        wait_until(lambda: begun(folder) != [])
+        os.kill(int((folder / "0").read_text()), signal.SIGKILL)
+        terminal.wait_for("up (for first)")
+        assert terminal.wait() == 0
+        assert terminal.stdout.read() == numbers(4).encode()
+
+
 def test_no_progress_where_nobody_looks(run, here):
     assert run("map", "-c", "item", here, stdin=numbers(5)).stderr == ""
 

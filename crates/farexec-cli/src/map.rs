@@ -118,12 +118,11 @@ pub(crate) fn map(arguments: Arguments, python: &str) -> Result<u8, Failure> {
     if arguments.selection.setting.dry_run {
         return plan::show(&specs, &screen);
     }
-    let progress = Progress::new(&screen);
-    let input = Input::open(arguments.input.as_deref(), arguments.lines, progress.is_seen())?;
-    progress.expect(input.total());
+    let is_seen = !screen.bars().is_hidden();
+    let input = Input::open(arguments.input.as_deref(), arguments.lines, is_seen)?;
     let stop = Stop::listen().map_err(|error| Failure::new(exit::FAILED, error))?;
     let workers = Workers::start(specs, &screen, &stop)?;
-    let result = Running::begin(&arguments, &function, &workers, &screen, progress, input)
+    let result = Running::begin(&arguments, &function, &workers, &screen, input)
         .and_then(|mut running| running.work(&stop));
     workers.end(&stop);
     let code = result?.max(workers.code);
@@ -166,7 +165,6 @@ impl<'a> Running<'a> {
         function: &Function,
         workers: &'a Workers,
         screen: &'a Screen,
-        progress: Progress,
         input: Input,
     ) -> Result<Self, Failure> {
         let mut options = MapOptions::default();
@@ -176,6 +174,8 @@ impl<'a> Running<'a> {
         options.timeout = arguments.timeout;
         options.prefetch = arguments.prefetch.map(usize::from);
         let map = Map::new(&workers.group, function, options).map_err(failure)?;
+        let progress = Progress::begin(screen, &workers.group)?;
+        progress.expect(input.total());
         let Arguments { on_error, tag, typed, .. } = *arguments;
         let (drains, begun, finished, code) = (false, 0, 0, exit::DONE);
         Ok(Self {

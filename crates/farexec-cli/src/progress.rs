@@ -1,5 +1,7 @@
 //! Progress bars, on standard error if that is a terminal: how much is done, how fast, how long it will take, and how the workers are.
 
+mod pulse;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -8,7 +10,9 @@ use std::time::{Duration, Instant};
 use farexec::{Gateway, Group, Spec, Transport};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
+use crate::exit::{self, Failure};
 use crate::screen::Screen;
+use pulse::Pulse;
 
 const WITH_TOTAL: &str = "{bar:30} {human_pos}/{human_len}  {rate}  {eta} left{msg}";
 const WITHOUT_TOTAL: &str = "{spinner} {human_pos}  {rate}{msg}";
@@ -68,6 +72,8 @@ pub(crate) fn bytes(screen: &Screen, name: &str) -> ProgressBar {
 /// The bar of a map.
 pub(crate) struct Progress {
     bar: ProgressBar,
+    /// How the workers are, if somebody sees it.
+    pulse: Option<Pulse>,
     /// What took the place of workers that died.
     replaced: HashMap<String, String>,
     shown: Option<Instant>,
@@ -77,15 +83,13 @@ impl Progress {
     /// How often it is looked how the workers are.
     pub(crate) const LOOK: Duration = Duration::from_millis(200);
 
-    pub(crate) fn new(screen: &Screen) -> Self {
+    /// Begins to show how far the workers of a group are.
+    pub(crate) fn begin(screen: &Screen, group: &Group) -> Result<Self, Failure> {
         let bar = screen.bars().add(ProgressBar::no_length().with_style(style(WITHOUT_TOTAL)));
         bar.enable_steady_tick(Self::LOOK);
-        Self { bar, replaced: HashMap::new(), shown: None }
-    }
-
-    /// Whether somebody sees it.
-    pub(crate) fn is_seen(&self) -> bool {
-        !self.bar.is_hidden()
+        let pulse = if bar.is_hidden() { Ok(None) } else { Pulse::begin(group).map(Some) };
+        let pulse = pulse.map_err(|error| Failure::new(exit::FAILED, error))?;
+        Ok(Self { bar, pulse, replaced: HashMap::new(), shown: None })
     }
 
     /// Says how many items there are.
@@ -106,15 +110,17 @@ impl Progress {
         let has_news = !replacements.is_empty();
         self.replaced.extend(replacements.into_iter().map(|(old, new)| (new.id().to_owned(), old)));
         let is_time = self.shown.is_none_or(|shown| shown.elapsed() >= Self::LOOK);
-        if self.is_seen() && (has_news || is_time) {
+        if let Some(pulse) = &self.pulse
+            && (has_news || is_time)
+        {
+            self.bar.set_message(self.workers(&group.gateways(), pulse));
             self.shown = Some(Instant::now());
-            self.bar.set_message(self.workers(&group.gateways()));
         }
     }
 
-    fn workers(&self, gateways: &[Gateway]) -> String {
+    fn workers(&self, gateways: &[Gateway], pulse: &Pulse) -> String {
         let state = |gateway: &Gateway| {
-            let state = if gateway.is_alive() { "up" } else { "gone" };
+            let state = pulse.state(gateway);
             match self.replaced.get(gateway.id()) {
                 Some(old) => format!("{} {state} (for {old})", gateway.id()),
                 None => format!("{} {state}", gateway.id()),
