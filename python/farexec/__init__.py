@@ -15,6 +15,7 @@ from ._errors import (
     HostNotFound,
     HostUnreachable,
     InterpreterNotFound,
+    JournalError,
     LoadError,
     RemoteError,
     RSyncError,
@@ -26,6 +27,7 @@ from ._execmodel import ExecModel, get_execmodel
 from ._gateway import Gateway
 from ._group import Group, MultiChannel, default_group, makegateway
 from ._native import Channel, ReceiveQueue, __version__, dumps, loads
+from ._progress import Progress, WorkerProgress
 from ._rsync import RSync
 from ._serialize import dump, load
 from ._spec import XSpec
@@ -42,8 +44,10 @@ __all__ = [
     "HostNotFound",
     "HostUnreachable",
     "InterpreterNotFound",
+    "JournalError",
     "LoadError",
     "MultiChannel",
+    "Progress",
     "RSync",
     "RSyncError",
     "ReceiveQueue",
@@ -51,6 +55,7 @@ __all__ = [
     "StartError",
     "TimeoutError",
     "Types",
+    "WorkerProgress",
     "WorkersDied",
     "XSpec",
     "__version__",

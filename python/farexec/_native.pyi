@@ -4,6 +4,7 @@ from typing import Any, ClassVar, final
 from typing_extensions import disjoint_base
 
 from . import _errors, _gateway, _green
+from ._progress import Progress
 
 __all__ = [
     "NO_ENDMARKER",
@@ -81,7 +82,13 @@ class Map:
         prefetch: int | None,
         replace: bool,
         returns_errors: bool,
+        max_pending: int | None,
+        journal: str | None,
+        total: int | None,
+        watcher: Callable[[Progress], object] | None,
     ) -> Map: ...
+    @property
+    def progress(self) -> Progress: ...
     def __iter__(self) -> Iterator[Any]: ...
     def __next__(self) -> Any: ...
 @disjoint_base

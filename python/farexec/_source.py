@@ -10,6 +10,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from .codecs import name_of
+
 
 class Source(NamedTuple):
     """Source text, and how to execute it."""
@@ -64,6 +66,23 @@ def source_of_function(function: types.FunctionType, first: str | None) -> Sourc
     except OSError as error:
         raise ValueError(f"can't find source file for {function!r}: {error}") from None
     return Source(textwrap.dedent("".join(lines)), inspect.getsourcefile(function), line, name)
+
+
+def callable_by_name_or_text(function: Callable[..., Any] | str) -> tuple[Any, ...]:
+    """Returns what a worker needs to call a function: (module, name), or (text, file, line, name).
+
+    :param function: The function, or its name as ``module:name``.
+    :raises ValueError: It would not work alone, or there is no such thing; the error says why.
+    """
+    if isinstance(function, types.FunctionType):
+        return tuple(source_of_function(function, None))
+    if isinstance(function, str):
+        module, _, name = function.partition(":")
+        if not module or not name:
+            raise ValueError(f"the name of a function has the form module:name, not {function!r}")
+    else:
+        module, _, name = name_of(function).partition(":")  # type: ignore[no-untyped-call]
+    return module, name
 
 
 def _global_names(code: types.CodeType) -> Iterator[str]:

@@ -65,7 +65,10 @@ pub use farexec_proto::{ChannelId, Value};
 pub use gateway::{Gateway, Termination};
 pub use group::Group;
 pub use interpreter::know_interpreter;
-pub use map::{Function, Map, MapError, MapOptions, MapResult, ResultError, Results, TaskError};
+pub use map::{
+    Function, JournalError, Map, MapError, MapOptions, MapResult, Progress, ResultError, Results, TaskError,
+    WorkerProgress,
+};
 pub use multichannel::MultiChannel;
 pub use output::{OutputLine, OutputStream};
 pub use payload::Payload;

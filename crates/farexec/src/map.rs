@@ -5,10 +5,15 @@
 //! died, is [`farm`]'s; `mapper.py` is the far end.
 
 mod farm;
+mod identity;
+mod journal;
 mod pool;
+mod progress;
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use farexec_proto::Encoding;
 use farexec_proto::control::ErrorReport;
 use farexec_proto::encoding::{Encode, EncodeError};
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -18,10 +23,14 @@ use crate::end::{EndReason, RemoteError};
 use crate::error::{ExecError, StartError};
 use crate::gateway::Gateway;
 use crate::group::Group;
+use crate::limits::MAP_PROGRESS;
 use crate::payload::Payload;
 use crate::wait::{Wait, WaitError};
 use farm::{Farm, Outcome};
+use journal::Journal;
+pub use journal::JournalError;
 use pool::Pool;
+pub use progress::{Progress, WorkerProgress};
 
 /// What is called with each item.
 #[derive(Clone, Debug)]
@@ -61,13 +70,28 @@ pub struct MapOptions {
     /// How many items a worker has at a time, so that it is never idle; by default as many as it does in some milliseconds, and two at
     /// least.
     pub prefetch: Option<usize>,
+    /// How many items may be under way at most, from being taken until their result is: those that workers have, and those whose
+    /// results nobody took, for instance because an earlier one is still missing. 65,536 if not given.
+    pub max_pending: Option<usize>,
     /// Whether a worker that died is replaced by one from the same spec.
     pub replace: bool,
+    /// A file that keeps the results: a run of the same function over the same items takes up what another run has left in it. Items
+    /// that failed are tried again.
+    pub journal: Option<PathBuf>,
 }
 
 impl Default for MapOptions {
     fn default() -> Self {
-        Self { ordered: true, star: false, retries: 3, timeout: None, prefetch: None, replace: true }
+        Self {
+            ordered: true,
+            star: false,
+            retries: 3,
+            timeout: None,
+            prefetch: None,
+            max_pending: None,
+            replace: true,
+            journal: None,
+        }
     }
 }
 
@@ -115,6 +139,9 @@ pub enum MapError {
         /// What is wrong with it.
         source: EncodeError,
     },
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The time was up, or the caller was called away. Nothing is lost: ask again.
     #[error(transparent)]
     Wait(#[from] WaitError),
@@ -129,8 +156,15 @@ fn because(error: &Option<StartError>) -> String {
 pub struct Map {
     farm: Farm,
     pool: Pool,
+    journal: Option<Journal>,
     is_over: bool,
+    total: Option<u64>,
+    /// What was told last, and when.
+    told: (Instant, Counts),
 }
+
+/// How many items are done, have failed, are with workers.
+type Counts = (u64, u64, u64);
 
 /// A result, and the position of its item.
 #[derive(Debug)]
@@ -145,11 +179,14 @@ impl Map {
     /// Has the workers of a group call `function`, from now on.
     ///
     /// # Errors
-    /// [`MapError::NoWorkers`] if the group has no gateways.
+    /// [`MapError::NoWorkers`] if the group has no gateways; [`MapError::Journal`].
     pub fn new(group: &Group, function: &Function, options: MapOptions) -> Result<Self, MapError> {
+        let run = || identity::of_run(function, &options);
+        let journal = options.journal.as_ref().map(|path| Journal::open(path, &run())).transpose()?;
         let mut farm = Farm::new(options.clone());
         let pool = Pool::new(group, function, &options, &mut farm)?;
-        Ok(Self { farm, pool, is_over: false })
+        let told = (Instant::now(), Counts::default());
+        Ok(Self { farm, pool, journal, is_over: false, total: None, told })
     }
 
     /// How many items could be put in now without any of them having to wait for long.
@@ -161,9 +198,19 @@ impl Map {
     /// Puts in an item.
     ///
     /// # Errors
-    /// [`MapError::Item`]; it is not put in then.
+    /// [`MapError::Item`]; it is not put in then. [`MapError::Journal`], if the journal has the result of another one.
     pub fn put(&mut self, item: &impl Encode) -> Result<(), MapError> {
-        self.farm.put(item)
+        let task = self.farm.task(item)?;
+        match self.journal.as_ref().map(|journal| journal.find(&task)).transpose()?.flatten() {
+            Some(payload) => self.farm.put_done(&task, payload),
+            None => self.farm.put(task),
+        }
+        Ok(())
+    }
+
+    /// Says how many items there are, for those who watch the progress.
+    pub fn expect(&mut self, total: Option<u64>) {
+        self.total = total;
     }
 
     /// Says that no more items come.
@@ -173,6 +220,10 @@ impl Map {
 
     /// The next result that is there.
     pub fn pop(&mut self) -> Option<MapResult> {
+        // What was given and then forgotten would be given twice.
+        if self.journal.as_ref().is_some_and(Journal::has_unwritten) {
+            return None;
+        }
         let (index, outcome) = self.farm.pop()?;
         let answer = match outcome {
             Outcome::Answer(payload) => Ok(payload),
@@ -192,12 +243,46 @@ impl Map {
         self.pool.dispatch(&mut self.farm);
     }
 
-    /// Waits until something has happened that may bring a result.
+    /// Waits until something has happened that may bring a result, or that is to be told ([`news`](Self::news)).
     ///
     /// # Errors
-    /// [`MapError`]; after any but [`MapError::Wait`] no more results come.
+    /// [`MapError`]; after any but [`MapError::Wait`] no more results come, or, if it is a [`MapError::Journal`], none until that is
+    /// mended.
     pub fn wait(&mut self, wait: &Wait<'_>) -> Result<(), MapError> {
-        self.pool.wait(&mut self.farm, wait)
+        self.journal.as_mut().map_or(Ok(()), Journal::write)?;
+        if self.farm.has_result() {
+            return Ok(());
+        }
+        let due = (self.counts() != self.told.1).then(|| self.told.0 + MAP_PROGRESS);
+        let limited = due.map_or(*wait, |due| wait.until(due));
+        match self.pool.wait(&mut self.farm, &mut self.journal, &limited) {
+            Err(MapError::Wait(WaitError::Timeout)) if due.is_some_and(|due| due <= Instant::now()) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// How far it is now.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let (done, failed, running) = self.counts();
+        let total = if self.is_done() { Some(done + failed) } else { self.total };
+        Progress { done, failed, running, total, workers: self.pool.progress(&self.farm) }
+    }
+
+    /// How far it is, if that has changed, and was not told a moment ago: ten times a second at most, and in the end.
+    pub fn news(&mut self) -> Option<Progress> {
+        let counts = self.counts();
+        let is_new = counts != self.told.1;
+        if !is_new || (self.told.0.elapsed() < MAP_PROGRESS && !self.is_done()) {
+            return None;
+        }
+        self.told = (Instant::now(), counts);
+        Some(self.progress())
+    }
+
+    fn counts(&self) -> Counts {
+        let (tally, running) = self.farm.tally();
+        (tally.done, tally.failed, running)
     }
 
     /// Gateways that took the place of others since this was asked for last: the id of the one that died, and the new one.
@@ -217,6 +302,15 @@ impl MapResult {
             Ok(Answer::Error(report)) => Err(TaskError::Raised(RemoteError::new(report))),
             Err(error) => Err(TaskError::Unreadable(error.to_string())),
         }
+    }
+}
+
+/// Whether an answer is a result and no error: what both end with is the opcode that makes a tuple or a dict.
+fn is_result(answer: &Payload) -> bool {
+    match (answer.encoding(), answer.bytes()) {
+        (Encoding::Message, [.., made, _]) => !matches!(made, b'}' | b's' | b'u'),
+        (Encoding::Dump, [.., made, _]) => !matches!(made, b'J' | b'P'),
+        _ => false,
     }
 }
 
@@ -272,7 +366,7 @@ impl Group {
     /// ```
     ///
     /// # Errors
-    /// [`MapError::NoWorkers`] if the group has no gateways.
+    /// [`MapError::NoWorkers`] if the group has no gateways; [`MapError::Journal`].
     pub fn map<I, T>(
         &self,
         function: &Function,
@@ -283,8 +377,14 @@ impl Group {
         I: IntoIterator<Item: Serialize>,
         T: DeserializeOwned,
     {
-        let map = Map::new(self, function, options)?;
-        Ok(Results { map, items: items.into_iter(), result: std::marker::PhantomData })
+        let mut map = Map::new(self, function, options)?;
+        let items = items.into_iter();
+        if let (least, Some(most)) = items.size_hint()
+            && least == most
+        {
+            map.expect(Some(most as u64));
+        }
+        Ok(Results { map, items, watcher: None, result: std::marker::PhantomData })
     }
 }
 
@@ -292,8 +392,11 @@ impl Group {
 pub struct Results<I, T> {
     map: Map,
     items: I,
+    watcher: Option<Watcher>,
     result: std::marker::PhantomData<fn() -> T>,
 }
+
+type Watcher = Box<dyn FnMut(&Progress) + Send>;
 
 /// Why there is no result, or no further one.
 #[derive(Debug, thiserror::Error)]
@@ -312,6 +415,37 @@ pub enum ResultError {
 }
 
 impl<I: Iterator<Item: Serialize>, T: DeserializeOwned> Results<I, T> {
+    /// Has a function called with the progress, whenever a result is asked for and there is news: ten times a second at most, and in
+    /// the end.
+    ///
+    /// ```
+    /// use farexec::{Function, Group, MapOptions};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let group = Group::new();
+    /// group.make_gateways(["popen"; 2])?;
+    /// let function = Function::Imported { module: "math".into(), call: "factorial".into() };
+    /// let (told, progress) = std::sync::mpsc::channel();
+    /// let results = group.map(&function, 0..5, MapOptions::default())?;
+    /// let results = results.watched(move |progress| drop(told.send(progress.clone())));
+    /// let results: Vec<u64> = results.collect::<Result<_, _>>()?;
+    /// let last = progress.iter().last().ok_or("there is always a last one")?;
+    /// assert_eq!((last.done, last.failed, last.total), (5, 0, Some(5)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn watched(mut self, watcher: impl FnMut(&Progress) + Send + 'static) -> Self {
+        self.watcher = Some(Box::new(watcher));
+        self
+    }
+
+    /// How far it is now.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.map.progress()
+    }
+
     fn advance(&mut self) -> Result<Option<T>, ResultError> {
         loop {
             if let Some(result) = self.map.pop() {
@@ -326,6 +460,11 @@ impl<I: Iterator<Item: Serialize>, T: DeserializeOwned> Results<I, T> {
                         break;
                     }
                 }
+            }
+            if let Some(watcher) = &mut self.watcher
+                && let Some(progress) = self.map.news()
+            {
+                watcher(&progress);
             }
             if self.map.is_done() {
                 return Ok(None);

@@ -10,7 +10,9 @@ use farexec_proto::{Encoding, Value};
 use parking_lot::Mutex;
 
 use super::farm::{Death, Farm, Task};
-use super::{Function, MapError, MapOptions};
+use super::journal::Journal;
+use super::progress::{Hours, WorkerProgress};
+use super::{Function, MapError, MapOptions, is_result};
 use crate::channel::Channel;
 use crate::end::ChannelEnd;
 use crate::error::StartError;
@@ -18,6 +20,7 @@ use crate::gateway::Gateway;
 use crate::group::Group;
 use crate::inbox::Delivery;
 use crate::limits::{MAP_RESTART_PAUSE, MAP_RESTARTS};
+use crate::payload::Payload;
 use crate::receive_queue::Deliveries;
 use crate::source::Source;
 use crate::wait::{Wait, WaitError};
@@ -30,6 +33,7 @@ pub(super) struct Pool {
     mapper: Source,
     options: MapOptions,
     deliveries: Deliveries,
+    began: Instant,
     workers: HashMap<usize, Worker>,
     next: usize,
     /// The state of the group that is known here.
@@ -50,6 +54,7 @@ struct Worker {
     /// When it began with the item that it is at, if there is a limit on that.
     began: Option<Instant>,
     timed_out: bool,
+    hours: Hours,
 }
 
 struct Restarted {
@@ -74,6 +79,7 @@ impl Pool {
             mapper,
             options: options.clone(),
             deliveries: Deliveries::default(),
+            began: Instant::now(),
             workers: HashMap::new(),
             next: 0,
             seen: None,
@@ -111,7 +117,8 @@ impl Pool {
         };
         let number = self.next;
         self.next += 1;
-        let worker = Worker { gateway, channel, given: None, began: None, timed_out: false };
+        let hours = Hours::begin(Instant::now());
+        let worker = Worker { gateway, channel, given: None, began: None, timed_out: false, hours };
         if self.deliveries.add(&worker.channel, number).is_ok() {
             self.workers.insert(number, worker);
             farm.join(number);
@@ -133,6 +140,7 @@ impl Pool {
                 continue;
             }
             worker.given = Some(now);
+            worker.hours.works(now);
             if !was_busy {
                 worker.began = self.options.timeout.map(|_| now);
             }
@@ -142,8 +150,13 @@ impl Pool {
         }
     }
 
-    /// Waits until something has happened, and takes it in.
-    pub(super) fn wait(&mut self, farm: &mut Farm, wait: &Wait<'_>) -> Result<(), MapError> {
+    /// Waits until something has happened, and takes it in; results are in the journal then.
+    pub(super) fn wait(
+        &mut self,
+        farm: &mut Farm,
+        journal: &mut Option<Journal>,
+        wait: &Wait<'_>,
+    ) -> Result<(), MapError> {
         if self.workers.is_empty() && self.restarting == 0 && farm.has_work() {
             return Err(MapError::NoWorkers(self.failure.take()));
         }
@@ -153,9 +166,11 @@ impl Pool {
         };
         match self.deliveries.take_all(&limited) {
             Ok(deliveries) => {
+                let now = Instant::now();
                 for (number, delivery) in deliveries {
-                    self.take(number, delivery, farm)?;
+                    self.take(number, delivery, now, farm, journal)?;
                 }
+                journal.as_mut().map_or(Ok(()), Journal::write)?;
             }
             Err(WaitError::Timeout) if self.end_what_takes_too_long() => {}
             Err(error) => return Err(error.into()),
@@ -173,14 +188,17 @@ impl Pool {
         self.join_new(farm)
     }
 
-    fn take(&mut self, number: usize, delivery: Delivery, farm: &mut Farm) -> Result<(), MapError> {
+    fn take(
+        &mut self,
+        number: usize,
+        delivery: Delivery,
+        now: Instant,
+        farm: &mut Farm,
+        journal: &mut Option<Journal>,
+    ) -> Result<(), MapError> {
         let end = match delivery {
             Delivery::Item(payload) => {
-                if farm.answer(number, payload)
-                    && let (Some(_), Some(worker)) = (self.options.timeout, self.workers.get_mut(&number))
-                {
-                    worker.began = farm.is_busy(number).then(Instant::now);
-                }
+                self.take_answer(number, payload, now, farm, journal);
                 return Ok(());
             }
             Delivery::End(end) => end,
@@ -198,6 +216,44 @@ impl Pool {
             self.replace(&worker.gateway);
         }
         Ok(())
+    }
+
+    fn take_answer(
+        &mut self,
+        number: usize,
+        payload: Payload,
+        now: Instant,
+        farm: &mut Farm,
+        journal: &mut Option<Journal>,
+    ) {
+        let is_result = is_result(&payload);
+        if is_result && let (Some(journal), Some(task)) = (journal, farm.task_of(number)) {
+            journal.keep(task, &payload);
+        }
+        let Some(is_busy) = farm.answer(number, payload, is_result) else { return };
+        if is_busy && self.options.timeout.is_none() {
+            return;
+        }
+        if let Some(worker) = self.workers.get_mut(&number) {
+            worker.began = (is_busy && self.options.timeout.is_some()).then_some(now);
+            if !is_busy {
+                worker.hours.waits(now);
+            }
+        }
+    }
+
+    /// What each worker that is there has done.
+    pub(super) fn progress(&self, farm: &Farm) -> Vec<WorkerProgress> {
+        let now = Instant::now();
+        let mut workers: Vec<_> = self.workers.iter().collect();
+        workers.sort_unstable_by_key(|(number, _)| **number);
+        let progress = workers.into_iter().filter_map(|(number, worker)| {
+            let (tally, running) = farm.tally_of(*number)?;
+            let (start, wait, work) = worker.hours.sum(self.began, now);
+            let id = worker.gateway.id().to_owned();
+            Some(WorkerProgress { id, done: tally.done, failed: tally.failed, running, start, wait, work })
+        });
+        progress.collect()
     }
 
     /// Starts another worker from the same spec, in a thread of its own.
