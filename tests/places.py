@@ -11,7 +11,7 @@ import weakref
 
 import farexec
 
-SUITE = ["test_channel.py", "test_codecs.py", "test_gateway.py", "test_rsync.py", "test_seed.py"]
+SUITE = ["test_call.py", "test_channel.py", "test_codecs.py", "test_gateway.py", "test_rsync.py", "test_seed.py"]
 """The tests of behaviour, which hold for every worker."""
 
 LOCAL = "about this machine: "

@@ -16,7 +16,7 @@ from ._execmodel import ExecModel, GreenModel, get_execmodel
 from ._gateway import Gateway, default_python
 from ._green import Greenlets
 from ._progress import Progress, total_of, watcher_of
-from ._source import callable_by_name_or_text
+from ._source import called
 from ._spec import XSpec
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class Group:
         return _native.Map(
             self._native,
             self,
-            callable_by_name_or_text(function),
+            called(function),
             zip(*iterables, strict=False) if star else iterables[0],
             ordered=ordered,
             star=star,

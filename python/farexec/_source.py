@@ -40,6 +40,21 @@ def source_of(source: str | types.ModuleType | Callable[..., object], kwargs: di
     raise TypeError(f"expected source text, a function or a module, not an object of type {type(source).__name__!r}")
 
 
+def called(function: Callable[..., object] | str) -> tuple[Any, ...]:
+    """Returns where workers have a function from: its text, as a :class:`Source`; or a module, and its name there.
+
+    :raises ValueError: it is no such name, or a function that would not work alone; the error says why.
+    :raises TypeError: it is something else, which cannot be imported.
+    """
+    if isinstance(function, types.FunctionType):
+        return source_of_function(function, None)
+    name = function if isinstance(function, str) else name_of(function)  # type: ignore[no-untyped-call]
+    module, _, name = name.partition(":")
+    if not module or not name:
+        raise ValueError(f"the name of a function has the form module:name, not {function!r}")
+    return module, name
+
+
 def source_of_function(function: types.FunctionType, first: str | None) -> Source:
     """Returns the text of a function that works alone, and has a first parameter of this name if one is given.
 
@@ -66,23 +81,6 @@ def source_of_function(function: types.FunctionType, first: str | None) -> Sourc
     except OSError as error:
         raise ValueError(f"can't find source file for {function!r}: {error}") from None
     return Source(textwrap.dedent("".join(lines)), inspect.getsourcefile(function), line, name)
-
-
-def callable_by_name_or_text(function: Callable[..., Any] | str) -> tuple[Any, ...]:
-    """Returns what a worker needs to call a function: (module, name), or (text, file, line, name).
-
-    :param function: The function, or its name as ``module:name``.
-    :raises ValueError: It would not work alone, or there is no such thing; the error says why.
-    """
-    if isinstance(function, types.FunctionType):
-        return tuple(source_of_function(function, None))
-    if isinstance(function, str):
-        module, _, name = function.partition(":")
-        if not module or not name:
-            raise ValueError(f"the name of a function has the form module:name, not {function!r}")
-    else:
-        module, _, name = name_of(function).partition(":")  # type: ignore[no-untyped-call]
-    return module, name
 
 
 def _global_names(code: types.CodeType) -> Iterator[str]:

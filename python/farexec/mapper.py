@@ -1,6 +1,6 @@
-"""Calls a function with each item that arrives: what `map` executes at every worker.
+"""Calls functions with what arrives: the far end of `map`, and of calls.
 
-The answers go back in the order of the items: a tuple with the result, or a dict that describes what went wrong, as CLOSE_ERROR has it.
+The answers go back in the order of what arrived: a tuple with the result, or a dict that describes what went wrong, as CLOSE_ERROR has it.
 Runs on Python 2.7 and 3.6 or newer, without anything but the standard library.
 """
 
@@ -19,6 +19,31 @@ def serve(channel, function, star):
             send(answer)
         except Exception:  # it cannot be encoded; or nobody is there to take it, and then this fails as well
             send(gateway.describe(function))
+
+
+def answer(channel):
+    """Items are functions, as (number, function), and calls of them, as (number, arguments, arguments with names)."""
+    gateway = channel.gateway
+    send = channel.send
+    functions = {}
+    for item in channel:
+        if len(item) == 2:
+            functions[item[0]] = [None, item[1]]
+            continue
+        number, arguments, keywords = item
+        function = functions[number]
+        try:
+            call = function[0]
+            if call is None:
+                call = function[0] = find(gateway, function[1])
+            result = (call(*arguments, **keywords) if keywords else call(*arguments or ()),)
+        except (Exception, SystemExit):
+            result = gateway.describe(function[1])
+        try:
+            send(result)
+        except Exception:  # as above
+            send(gateway.describe(function[1]))
+        del item, arguments, keywords, result  # what a call left is not kept until the next
 
 
 def find(gateway, function):

@@ -60,7 +60,8 @@ const CLIENTS: [&str; 8] = [
 ];
 
 /// The behaviour of workers, which is tested with those from a template and once more with interpreters of their own.
-const SPAWNED: [&str; 6] = [
+const SPAWNED: [&str; 7] = [
+    "tests/test_call.py",
     "tests/test_channel.py",
     "tests/test_gateway.py",
     "tests/test_endings.py",

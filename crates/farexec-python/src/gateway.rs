@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use farexec::{Gateway, Request, WaitError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
+use crate::call::{PyRemoteFunction, described};
 use crate::channel::{Home, Registry, SharedCodec};
 use crate::encode::PyKwargs;
 use crate::errors::{self, Raiser};
@@ -96,6 +97,13 @@ impl PyGateway {
         let request = Request { source, file, line, call: call.as_deref(), kwargs: &kwargs, beside };
         let channel = self.gateway.execute(&request).map_err(|error| errors::execute(py, error))?;
         home.channel(py, channel)
+    }
+
+    /// A function to call at the worker, described as for a map.
+    fn function(&self, py: Python<'_>, function: &Bound<'_, PyTuple>) -> PyResult<PyRemoteFunction> {
+        let function = self.gateway.function(described(function)?);
+        let greenlets = self.greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py));
+        Ok(PyRemoteFunction { function, greenlets })
     }
 
     /// Has the items of channels that are made from now on go through a codec.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use farexec::{MapError, ReceiveError, SendError, Wait, WaitError};
+use farexec::{CallError, MapError, ReceiveError, SendError, Wait, WaitError};
 use pyo3::prelude::*;
 
 use crate::waiting;
@@ -120,6 +120,12 @@ impl<T> Poll for Result<T, SendError> {
 impl<T> Poll for Result<T, MapError> {
     fn is_pending(&self) -> bool {
         matches!(self, Err(MapError::Wait(WaitError::Pending)))
+    }
+}
+
+impl<T> Poll for Result<T, CallError> {
+    fn is_pending(&self) -> bool {
+        matches!(self, Err(CallError::Wait(WaitError::Pending)))
     }
 }
 

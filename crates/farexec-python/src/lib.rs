@@ -3,6 +3,7 @@
 //! Two rules hold everywhere here. The interpreter's lock is released before anything waits, and is never asked for while a lock of
 //! `farexec` is held. And whatever goes wrong becomes a Python exception (in `errors`).
 
+mod call;
 mod callback;
 mod channel;
 mod cycle;
@@ -36,6 +37,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(group::parse_spec, module)?)?;
     module.add_function(wrap_pyfunction!(rsync::rsync, module)?)?;
     module.add_class::<map::PyMap>()?;
+    module.add_class::<call::PyRemoteFunction>()?;
     module.add_class::<worker::PyWorker>()?;
     module.add("WORKER_INTERFACE", worker::INTERFACE)?;
     module.add("NO_ENDMARKER", callback::no_endmarker(module.py())?)?;

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use farexec::{ChannelId, Function, Map, MapError, MapOptions, MapResult, Progress, TaskError, WaitError};
+use farexec::{ChannelId, Map, MapError, MapOptions, MapResult, Progress, TaskError, WaitError};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyTuple};
 
-use crate::decode::{PyBuilder, Resolver};
+use crate::call;
+use crate::decode::Resolver;
 use crate::encode::PyItem;
 use crate::errors::{self, Raiser};
 use crate::gateway::PyGateway;
@@ -35,7 +36,7 @@ pub(crate) struct PyMap {
 
 /// For answers, in which channels mean nothing: they come from many gateways. It is a type of its own also because `loads` takes a tenth
 /// more instructions for a record if its builder has a second user, and so is not compiled into it.
-struct NoneForAll;
+pub(crate) struct NoneForAll;
 
 impl Resolver for NoneForAll {
     fn resolve<'py>(&self, _: Python<'py>, _: ChannelId) -> PyResult<Bound<'py, PyAny>> {
@@ -73,16 +74,7 @@ impl PyMap {
         total: Option<u64>,
         watcher: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        let function = match function.len() {
-            2 => {
-                let (module, call) = function.extract()?;
-                Function::Imported { module, call }
-            }
-            _ => {
-                let (source, file, line, call) = function.extract()?;
-                Function::Text { source, file, line, call }
-            }
-        };
+        let function = call::described(function)?;
         let mut options = MapOptions::default();
         options.ordered = ordered;
         options.star = star;
@@ -199,14 +191,10 @@ impl PyMap {
 
     fn result<'py>(&self, py: Python<'py>, result: MapResult) -> PyResult<Bound<'py, PyAny>> {
         let error = match result.answer {
-            Ok(payload) => {
-                let answer = payload.build(&mut PyBuilder::new(py, &NoneForAll));
-                let answer = answer.map_err(|error| errors::load_error(py, Raiser::Package, &error))?;
-                match answer.cast_exact::<PyTuple>() {
-                    Ok(result) => return result.get_item(0),
-                    Err(_) => remote_error(&answer)?,
-                }
-            }
+            Ok(payload) => match call::result(py, &payload)? {
+                Ok(result) => return Ok(result),
+                Err(error) => error,
+            },
             Err(error) => task_error(py, result.index, &error),
         };
         if self.returns_errors { Ok(error.into_value(py).into_bound(py).into_any()) } else { Err(error) }
@@ -233,7 +221,7 @@ fn seconds(seconds: f64) -> PyResult<Duration> {
 }
 
 /// The error that a worker's answer describes.
-fn remote_error(answer: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+pub(crate) fn remote_error(answer: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     let report = answer.cast::<PyDict>()?;
     let field = |key: &str| report.get_item(key).map(|value| value.unwrap_or_else(|| answer.clone()));
     let class = errors::remote_error_class(answer.py(), Raiser::Package)?;

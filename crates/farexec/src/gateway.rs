@@ -10,6 +10,7 @@ use farexec_proto::frame::Kind;
 use farexec_proto::handshake::PROTOCOL_VERSION;
 use farexec_proto::{ChannelId, Encoding, frame};
 
+use crate::call::Lanes;
 use crate::channel::Channel;
 use crate::end::{Cause, EndReason};
 use crate::error::{ExecError, GatewayError, StartError};
@@ -37,6 +38,7 @@ struct Inner {
     execmodel: ExecModel,
     interpreter: Option<(interpreter::Command, Setting)>,
     hello: OnceLock<Hello>,
+    lanes: Lanes,
     /// The process that made it: in the child of a fork it is not the child's to end.
     process: u32,
 }
@@ -81,6 +83,7 @@ impl Gateway {
             execmodel,
             interpreter,
             hello: OnceLock::new(),
+            lanes: Lanes::default(),
             process: sys::process_id(),
         })))
     }
@@ -95,6 +98,7 @@ impl Gateway {
             execmodel,
             interpreter: None,
             hello: OnceLock::new(),
+            lanes: Lanes::default(),
             process: sys::process_id(),
         }))
     }
@@ -163,6 +167,10 @@ impl Gateway {
 
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.0.link
+    }
+
+    pub(crate) fn lanes(&self) -> &Lanes {
+        &self.0.lanes
     }
 
     /// What was run to reach it, for error messages.
@@ -369,7 +377,9 @@ impl Gateway {
 
     /// What came of it.
     pub(crate) fn termination(&self) -> Termination {
-        match self.0.link.wait_end(&Wait::at_most(GONE_AFTER_KILL)) {
+        let end = self.0.link.wait_end(&Wait::at_most(GONE_AFTER_KILL));
+        self.0.lanes.clear();
+        match end {
             Ok(reason) if *reason.cause() == Cause::Killed => Termination::Killed,
             Ok(_) => Termination::Ended,
             Err(_) => Termination::Stuck,

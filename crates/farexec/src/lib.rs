@@ -23,11 +23,13 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod bootstrap;
+mod call;
 mod callback;
 mod channel;
 mod end;
 mod error;
 mod extension;
+mod function;
 mod gateway;
 mod group;
 mod inbox;
@@ -55,6 +57,7 @@ mod watch;
 mod worker;
 
 pub use bootstrap::STAGE_0;
+pub use call::{Call, CallError, RemoteFunction};
 pub use channel::{Channel, ReceiveError, SendError};
 pub use end::{Cause, ChannelEnd, EndReason, RemoteError};
 pub use error::{ExecError, GatewayError, HostFailure, StartError};
@@ -62,11 +65,12 @@ pub use extension::offer_extension;
 pub use farexec_proto as proto;
 pub use farexec_proto::control::{Compiled, Hello, Status};
 pub use farexec_proto::{ChannelId, Value};
+pub use function::{Function, FunctionError};
 pub use gateway::{Gateway, Termination};
 pub use group::Group;
 pub use interpreter::know_interpreter;
 pub use map::{
-    Function, JournalError, Map, MapError, MapOptions, MapResult, Progress, ResultError, Results, TaskError,
+    JournalError, Map, MapError, MapOptions, MapResult, Progress, ResultError, Results, TaskError,
     WorkerProgress,
 };
 pub use multichannel::MultiChannel;

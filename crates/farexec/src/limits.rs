@@ -114,3 +114,6 @@ pub(crate) const JOURNAL_SYNC: Duration = Duration::from_secs(1);
 
 /// How often the progress of a map is told at most.
 pub(crate) const MAP_PROGRESS: Duration = Duration::from_millis(100);
+
+/// Functions that one lane of calls knows at most, which its worker keeps.
+pub(crate) const LANE_FUNCTIONS: usize = 1024;

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::end::{EndReason, RemoteError};
 use crate::error::{ExecError, StartError};
+use crate::function::Function;
 use crate::gateway::Gateway;
 use crate::group::Group;
 use crate::limits::MAP_PROGRESS;
@@ -32,28 +33,8 @@ pub use journal::JournalError;
 use pool::Pool;
 pub use progress::{Progress, WorkerProgress};
 
-/// What is called with each item.
-#[derive(Clone, Debug)]
-pub enum Function {
-    /// A function that some source text defines.
-    Text {
-        /// The text.
-        source: String,
-        /// The file that tracebacks name.
-        file: Option<String>,
-        /// The number of its first line.
-        line: u32,
-        /// The function's name.
-        call: String,
-    },
-    /// A function that workers can import.
-    Imported {
-        /// The module.
-        module: String,
-        /// The function's name in it.
-        call: String,
-    },
-}
+/// The far end of maps and of calls.
+pub(crate) const MAPPER: &str = include_str!("mapper.py");
 
 /// How items are worked off.
 #[derive(Clone, Debug)]
@@ -315,7 +296,7 @@ fn is_result(answer: &Payload) -> bool {
 }
 
 /// What `mapper.py` answers: a tuple with the result, or a dict that describes an error.
-enum Answer<T> {
+pub(crate) enum Answer<T> {
     Result(T),
     Error(ErrorReport),
 }
@@ -358,7 +339,7 @@ impl Group {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let group = Group::new();
     /// group.make_gateways(["popen"; 2])?;
-    /// let function = Function::Imported { module: "math".into(), call: "factorial".into() };
+    /// let function: Function = "math:factorial".parse()?;
     /// let results: Vec<u64> = group.map(&function, 0..5, MapOptions::default())?.collect::<Result<_, _>>()?;
     /// assert_eq!(results, [1, 1, 2, 6, 24]);
     /// # Ok(())
@@ -424,7 +405,7 @@ impl<I: Iterator<Item: Serialize>, T: DeserializeOwned> Results<I, T> {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let group = Group::new();
     /// group.make_gateways(["popen"; 2])?;
-    /// let function = Function::Imported { module: "math".into(), call: "factorial".into() };
+    /// let function: Function = "math:factorial".parse()?;
     /// let (told, progress) = std::sync::mpsc::channel();
     /// let results = group.map(&function, 0..5, MapOptions::default())?;
     /// let results = results.watched(move |progress| drop(told.send(progress.clone())));

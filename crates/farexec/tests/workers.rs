@@ -322,3 +322,41 @@ fn a_worker_outlives_the_thread_that_started_it() {
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(gateway.remote_exec("channel.send(5)").unwrap().receive::<i64>().unwrap(), 5);
 }
+
+/// What a command that is run in a container from without sees: its session and its process group have no numbers there.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_whose_session_is_outside_of_its_namespace_starts_workers() {
+    const INSIDE: &str = "FAREXEC_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        let group = Group::new();
+        group.make_gateways(["popen", "popen//start=spawn"]).unwrap();
+        let channels = group.remote_exec(Source::text("channel.send(1)")).unwrap();
+        for channel in channels.iter() {
+            assert_eq!(channel.receive::<i64>().unwrap(), 1);
+        }
+        group.terminate(Duration::from_secs(10)).unwrap();
+        println!("inside: done");
+        return;
+    }
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "--nocapture",
+            "a_program_whose_session_is_outside_of_its_namespace_starts_workers",
+        ])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let (told, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if complained.starts_with("unshare:")
+        && std::env::var_os("FAREXEC_SERVERS").is_none_or(|all| all != "all")
+    {
+        eprintln!("not tested, since this machine lets no namespaces be made: {complained}");
+        return;
+    }
+    assert!(output.status.success() && told.contains("inside: done"), "{told}{complained}");
+}

@@ -87,11 +87,14 @@ impl Link {
         match &self.supervisor {
             Some(supervisor) if !supervisor.has_exited() => {
                 // The status comes within moments, and is the better reason.
-                let link = Arc::clone(self);
-                let supervisor = Arc::clone(supervisor);
+                let link = Arc::downgrade(self);
                 self.reactor.at(Instant::now() + EXIT_AFTER_EOF, move |reactor| {
-                    if link.end.get().is_none() {
-                        supervisor.kill(reactor);
+                    if let Some(link) = link.upgrade()
+                        && link.end.get().is_none()
+                    {
+                        if let Some(supervisor) = &link.supervisor {
+                            supervisor.kill(reactor);
+                        }
                         let why = "it closed its connection, but its process goes on".to_owned();
                         link.finish(Cause::ConnectionLost(why));
                     }

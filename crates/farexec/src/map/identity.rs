@@ -4,8 +4,9 @@ use farexec_proto::encoding::{StringCoercion, dump};
 use farexec_proto::{Encoding, Value};
 use sha2::{Digest as _, Sha256};
 
+use super::MapOptions;
 use super::farm::Task;
-use super::{Function, MapOptions};
+use crate::function::Function;
 
 /// Enough of a hash to tell items apart.
 pub(super) type Digest = [u8; 16];

@@ -382,9 +382,10 @@ impl<'f> Records<'f> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::MapOptions;
     use super::super::farm::Farm;
-    use super::super::{Function, MapOptions};
     use super::*;
+    use crate::function::Function;
 
     fn run(call: &str) -> Value {
         let function = Function::Imported { module: "math".into(), call: call.into() };

@@ -12,10 +12,11 @@ use parking_lot::Mutex;
 use super::farm::{Death, Farm, Task};
 use super::journal::Journal;
 use super::progress::{Hours, WorkerProgress};
-use super::{Function, MapError, MapOptions, is_result};
+use super::{MAPPER, MapError, MapOptions, is_result};
 use crate::channel::Channel;
 use crate::end::ChannelEnd;
 use crate::error::StartError;
+use crate::function::Function;
 use crate::gateway::Gateway;
 use crate::group::Group;
 use crate::inbox::Delivery;
@@ -24,8 +25,6 @@ use crate::payload::Payload;
 use crate::receive_queue::Deliveries;
 use crate::source::Source;
 use crate::wait::{Wait, WaitError};
-
-const MAPPER: &str = include_str!("../mapper.py");
 
 pub(super) struct Pool {
     group: Group,
@@ -307,23 +306,6 @@ impl Pool {
 
     pub(super) fn take_replacements(&mut self) -> Vec<(String, Gateway)> {
         std::mem::take(&mut self.replacements)
-    }
-}
-
-impl Function {
-    fn to_value(&self) -> Value {
-        let entry = |key: &str, value: Value| (Value::from(key), value);
-        Value::Dict(match self {
-            Self::Text { source, file, line, call } => vec![
-                entry("source", source.as_str().into()),
-                entry("file", file.clone().into()),
-                entry("line", (*line).into()),
-                entry("call", call.as_str().into()),
-            ],
-            Self::Imported { module, call } => {
-                vec![entry("module", module.as_str().into()), entry("call", call.as_str().into())]
-            }
-        })
     }
 }
 

@@ -1,0 +1,251 @@
+//! Calling a function at a worker and having its result.
+//!
+//! A call goes over a *lane*: a channel to code at the worker (`answer` in `mapper.py`) that calls what it is told to, one call after the
+//! other. A gateway keeps its lanes, so that a call costs a round trip and starts nothing; calls at the same time get a lane each. A
+//! function is sent once over each lane, and known by its number then.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, OnceLock};
+
+use farexec_proto::Value;
+use farexec_proto::encoding::{DecodeError, Emit, Encode, EncodeError};
+use farexec_proto::serde::AsItem;
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::channel::{Channel, ReceiveError, SendError};
+use crate::end::{ChannelEnd, EndReason, RemoteError};
+use crate::error::ExecError;
+use crate::function::{Function, FunctionError};
+use crate::gateway::Gateway;
+use crate::limits::LANE_FUNCTIONS;
+use crate::map::{Answer, MAPPER};
+use crate::payload::Payload;
+use crate::source::Source;
+use crate::spec::ExecModel;
+use crate::wait::{Wait, WaitError};
+
+/// Why a call brought no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// What was to be called is no name of a function.
+    #[error(transparent)]
+    Function(#[from] FunctionError),
+    /// An argument cannot be sent.
+    #[error("the arguments cannot be sent: {0}")]
+    Arguments(SendError),
+    /// The function raised, or cannot be used at the worker.
+    #[error(transparent)]
+    Raised(RemoteError),
+    /// The gateway had ended before.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// The worker ended before it had answered; whether the function was called is not known.
+    #[error("no result: {0}")]
+    Ended(EndReason),
+    /// The result is not what was asked for.
+    #[error("the result is something else: {0}")]
+    Result(#[from] DecodeError),
+    /// The time was up, or the caller was called away.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+}
+
+/// A function at the worker of a gateway.
+///
+/// ```
+/// use farexec::{Function, Group};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let group = Group::new();
+/// let gateway = group.make_gateway("popen")?;
+/// let double = gateway.function(Function::text("def double(x): return 2 * x", "double"));
+/// assert_eq!(double.call::<i64>(&(21,))?, 42);
+/// assert_eq!(double.call::<String>(&("ab",))?, "abab");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RemoteFunction {
+    gateway: Gateway,
+    function: Arc<Function>,
+    number: i64,
+}
+
+impl Gateway {
+    /// Calls a function at the worker with a tuple of arguments, and waits for its result.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let gateway = group.make_gateway("popen")?;
+    /// let path: String = gateway.call("os.path:join", &("a", "b"))?;
+    /// assert_eq!(path, "a/b");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub fn call<T: DeserializeOwned>(
+        &self,
+        function: impl TryInto<Function, Error: Into<FunctionError>>,
+        arguments: &(impl Serialize + ?Sized),
+    ) -> Result<T, CallError> {
+        self.function(function.try_into().map_err(Into::into)?).call(arguments)
+    }
+
+    /// A function to call at the worker, more than once.
+    #[must_use]
+    pub fn function(&self, function: Function) -> RemoteFunction {
+        static HASHER: OnceLock<RandomState> = OnceLock::new();
+        // With 64 bits that nobody can foresee, no two functions of a program have the same.
+        let number = HASHER.get_or_init(RandomState::new).hash_one(&function).cast_signed();
+        RemoteFunction { gateway: self.clone(), function: Arc::new(function), number }
+    }
+}
+
+impl RemoteFunction {
+    /// Calls it with a tuple of arguments, and waits for the result.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub fn call<T: DeserializeOwned>(&self, arguments: &(impl Serialize + ?Sized)) -> Result<T, CallError> {
+        let mut call = self.start(&AsItem(arguments), None::<&Value>)?;
+        match call.wait(&Wait::forever())?.decode()? {
+            Answer::Result(result) => Ok(result),
+            Answer::Error(report) => Err(CallError::Raised(RemoteError::new(report))),
+        }
+    }
+
+    /// Begins a call: with a list or tuple of arguments, and perhaps a dict of those with names, of any object model.
+    ///
+    /// # Errors
+    /// [`CallError`]; nothing is called then.
+    pub fn start(&self, arguments: &impl Encode, keywords: Option<&impl Encode>) -> Result<Call, CallError> {
+        let lanes = self.gateway.lanes();
+        let mut lane = match lanes.0.lock().pop() {
+            Some(lane) => lane,
+            None => Lane::open(&self.gateway)?,
+        };
+        if lane.known.insert(self.number) {
+            let definition = (self.number, self.function.to_value());
+            lane.send(&Value::Tuple(vec![definition.0.into(), definition.1]))?;
+        }
+        let number = self.number;
+        match lane.send(&Request { number, arguments, keywords }) {
+            Ok(()) => Ok(Call { lane: Some(lane) }),
+            Err(error) => {
+                if matches!(error, CallError::Arguments(_)) {
+                    lanes.keep(lane);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A call under way. If it is dropped before it has its answer, the worker goes on with it, and the answer is dropped as well.
+#[derive(Debug)]
+pub struct Call {
+    /// None once it has been answered.
+    lane: Option<Lane>,
+}
+
+impl Call {
+    /// Waits for the answer: a tuple with the result, or a dict that describes the exception, as a CLOSE_ERROR does.
+    ///
+    /// # Errors
+    /// [`CallError`]; after any but [`CallError::Wait`], and after the answer, there is nothing to wait for: [`WaitError::Interrupted`].
+    pub fn wait(&mut self, wait: &Wait<'_>) -> Result<Payload, CallError> {
+        let lane = self.lane.take().ok_or(WaitError::Interrupted)?;
+        match lane.channel.receive_payload(wait) {
+            Ok(payload) => {
+                let gateway = lane.channel.gateway().clone();
+                gateway.lanes().keep(lane);
+                Ok(payload)
+            }
+            Err(ReceiveError::Wait(error)) => {
+                self.lane = Some(lane);
+                Err(error.into())
+            }
+            Err(ReceiveError::Remote(error) | ReceiveError::End(ChannelEnd::Error(error))) => {
+                Err(CallError::Raised(error))
+            }
+            Err(ReceiveError::End(ChannelEnd::Gateway(reason))) => Err(CallError::Ended(reason)),
+            Err(_) => Err(WaitError::Interrupted.into()),
+        }
+    }
+}
+
+/// The lanes of a gateway that nobody uses at present.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes(Mutex<Vec<Lane>>);
+
+impl Lanes {
+    fn keep(&self, lane: Lane) {
+        let mut lanes = self.0.lock();
+        // A gateway that has ended keeps none, since a lane keeps its gateway.
+        if lane.known.len() <= LANE_FUNCTIONS && lane.channel.gateway().is_alive() {
+            lanes.push(lane);
+        }
+    }
+
+    /// Drops them all, at the end of the gateway.
+    pub(crate) fn clear(&self) {
+        let lanes = std::mem::take(&mut *self.0.lock());
+        drop(lanes);
+    }
+}
+
+#[derive(Debug)]
+struct Lane {
+    channel: Channel,
+    /// The numbers of the functions that were sent over it.
+    known: HashSet<i64>,
+}
+
+impl Lane {
+    fn open(gateway: &Gateway) -> Result<Self, CallError> {
+        let mut source = Source::text(MAPPER).at("<farexec mapper>", 1).call("answer");
+        if gateway.execmodel() == ExecModel::MainThreadOnly {
+            // There the main thread is for one execution at a time, which a lane would be for as long as it is open.
+            source = source.beside();
+        }
+        Ok(Self { channel: gateway.remote_exec(source)?, known: HashSet::new() })
+    }
+
+    fn send(&self, item: &impl Encode) -> Result<(), CallError> {
+        // What is not taken yet is waited for with the answer.
+        self.channel.start_sending(item).map(drop).map_err(|error| match error {
+            SendError::Closed { .. } => match self.channel.end() {
+                Some(ChannelEnd::Gateway(reason)) => CallError::Exec(ExecError::Ended(reason)),
+                Some(ChannelEnd::Error(error)) => CallError::Raised(error),
+                _ => CallError::Arguments(error),
+            },
+            error => CallError::Arguments(error),
+        })
+    }
+}
+
+struct Request<'a, A, K> {
+    number: i64,
+    arguments: &'a A,
+    keywords: Option<&'a K>,
+}
+
+impl<A: Encode, K: Encode> Encode for Request<'_, A, K> {
+    fn encode<E: Emit>(&self, emit: &mut E) -> Result<(), EncodeError> {
+        emit.begin_tuple(3)?;
+        emit.int(self.number)?;
+        self.arguments.encode(emit)?;
+        match self.keywords {
+            Some(keywords) => keywords.encode(emit)?,
+            None => emit.none()?,
+        }
+        emit.end_tuple(3)
+    }
+}
