@@ -227,6 +227,19 @@ def test_a_gateway_that_is_asked_to_leave_hands_on_what_it_has(workers):
     assert got == [number * number for number in range(2000)]
 
 
+def test_it_ends_if_all_gateways_leave(workers):
+    """It waited for ever if nothing was under way just then."""
+    results = workers.map(square, itertools.count(), max_pending=1)
+    assert next(results) == 0
+    for gateway in workers:
+        gateway.exit()
+        gateway.join()
+    with pytest.raises(RuntimeError, match="no workers"):
+        list(results)
+    late = workers.makegateway()
+    assert next(results) == 1 and late.alive
+
+
 def test_two_at_once_do_not_advance_it(workers):
     def items():
         yield next(results)

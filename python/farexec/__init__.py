@@ -24,6 +24,7 @@ from ._errors import (
     WorkersDied,
 )
 from ._execmodel import ExecModel, get_execmodel
+from ._executor import Executor
 from ._gateway import Gateway
 from ._group import Group, MultiChannel, default_group, makegateway
 from ._native import Channel, ReceiveQueue, __version__, dumps, loads
@@ -39,6 +40,7 @@ __all__ = [
     "DataFormatError",
     "DumpError",
     "ExecModel",
+    "Executor",
     "Gateway",
     "Group",
     "HostNotFound",

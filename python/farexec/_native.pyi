@@ -16,6 +16,7 @@ __all__ = [
     "Map",
     "ReceiveQueue",
     "RemoteFunction",
+    "Tasks",
     "Worker",
     "__version__",
     "dumps",
@@ -92,6 +93,21 @@ class Map:
     def progress(self) -> Progress: ...
     def __iter__(self) -> Iterator[Any]: ...
     def __next__(self) -> Any: ...
+@final
+class Tasks:
+    def __new__(
+        cls,
+        group: Group,
+        face: object,
+        initializer: tuple[tuple[Any, ...], tuple[Any, ...]] | None,
+        retries: int,
+        timeout: float | None,
+        prefetch: int | None,
+    ) -> Tasks: ...
+    def room(self) -> int: ...
+    def put(self, call: tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]) -> None: ...
+    def wait(self) -> list[tuple[int, Any, BaseException | None]]: ...
+    def nudge(self) -> None: ...
 @final
 class RemoteFunction:
     def __call__(self, *arguments: object, **keywords: object) -> Any: ...

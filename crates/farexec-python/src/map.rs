@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use farexec::{ChannelId, Map, MapError, MapOptions, MapResult, Progress, TaskError, WaitError};
+use farexec::{ChannelId, Gateway, Map, MapError, MapOptions, MapResult, Progress, TaskError, WaitError};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyTuple};
@@ -146,7 +146,7 @@ impl PyMap {
             map.dispatch();
             let hub = self.greenlets.as_ref().map(|greenlets| &greenlets.hub);
             let waited = waiting(py, hub, None, |wait| map.wait(wait))?;
-            self.adopt(py, map)?;
+            adopt(py, &self.face, self.greenlets.as_ref(), map.replacements())?;
             waited.map_err(|error| map_error(py, error))?;
         }
     }
@@ -178,30 +178,39 @@ impl PyMap {
         }
     }
 
-    fn adopt(&self, py: Python<'_>, map: &mut Map) -> PyResult<()> {
-        for (old, gateway) in map.replacements() {
-            let id = gateway.id().to_owned();
-            let spec = gateway.spec().to_string();
-            let greenlets = self.greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py));
-            let gateway = PyGateway::new(gateway, greenlets);
-            self.face.bind(py).call_method1("_adopt", (old, gateway, spec, id))?;
-        }
-        Ok(())
-    }
-
     fn result<'py>(&self, py: Python<'py>, result: MapResult) -> PyResult<Bound<'py, PyAny>> {
-        let error = match result.answer {
-            Ok(payload) => match call::result(py, &payload)? {
-                Ok(result) => return Ok(result),
-                Err(error) => error,
-            },
-            Err(error) => task_error(py, result.index, &error),
-        };
-        if self.returns_errors { Ok(error.into_value(py).into_bound(py).into_any()) } else { Err(error) }
+        match outcome(py, result) {
+            Err(error) if self.returns_errors => Ok(error.into_value(py).into_bound(py).into_any()),
+            result => result,
+        }
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Tells a `farexec.Group` of workers that took the place of others.
+pub(crate) fn adopt(
+    py: Python<'_>,
+    face: &Py<PyAny>,
+    greenlets: Option<&Greenlets>,
+    replacements: Vec<(String, Gateway)>,
+) -> PyResult<()> {
+    for (old, gateway) in replacements {
+        let id = gateway.id().to_owned();
+        let spec = gateway.spec().to_string();
+        let gateway = PyGateway::new(gateway, greenlets.map(|greenlets| greenlets.clone_ref(py)));
+        face.bind(py).call_method1("_adopt", (old, gateway, spec, id))?;
+    }
+    Ok(())
+}
+
+/// What came of an item.
+pub(crate) fn outcome<'py>(py: Python<'py>, result: MapResult) -> PyResult<Bound<'py, PyAny>> {
+    match result.answer {
+        Ok(payload) => call::result(py, &payload)?,
+        Err(error) => Err(task_error(py, result.index, &error)),
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -215,7 +224,7 @@ fn progress_object<'py>(py: Python<'py>, progress: &Progress) -> PyResult<Bound<
     py.import("farexec._progress")?.getattr("make")?.call1(arguments)
 }
 
-fn seconds(seconds: f64) -> PyResult<Duration> {
+pub(crate) fn seconds(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds)
         .map_err(|_| PyValueError::new_err(format!("a timeout is a number of seconds, not {seconds}")))
 }
@@ -238,7 +247,7 @@ fn task_error(py: Python<'_>, index: u64, error: &TaskError) -> PyErr {
     errors::exception(class, format!("no result for item {index}: {error}"))
 }
 
-fn map_error(py: Python<'_>, error: MapError) -> PyErr {
+pub(crate) fn map_error(py: Python<'_>, error: MapError) -> PyErr {
     match error {
         MapError::Function(error) => {
             errors::remote_object(py, Raiser::Package, &error).map_or_else(|error| error, PyErr::from_value)

@@ -13,9 +13,9 @@ mod progress;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use farexec_proto::Encoding;
 use farexec_proto::control::ErrorReport;
 use farexec_proto::encoding::{Encode, EncodeError};
+use farexec_proto::{Encoding, Value};
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -56,9 +56,14 @@ pub struct MapOptions {
     pub max_pending: Option<usize>,
     /// Whether a worker that died is replaced by one from the same spec.
     pub replace: bool,
+    /// A function that every worker calls before anything else, and a tuple of its arguments. If it raises, no results come.
+    pub initializer: Option<(Function, Value)>,
     /// A file that keeps the results: a run of the same function over the same items takes up what another run has left in it. Items
     /// that failed are tried again.
     pub journal: Option<PathBuf>,
+    /// Whether a worker has an item ahead even if items take long: it is never idle then, and an item waits that another worker might
+    /// be free for.
+    pub(crate) has_ahead: bool,
 }
 
 impl Default for MapOptions {
@@ -71,7 +76,9 @@ impl Default for MapOptions {
             prefetch: None,
             max_pending: None,
             replace: true,
+            initializer: None,
             journal: None,
+            has_ahead: true,
         }
     }
 }
@@ -140,8 +147,8 @@ pub struct Map {
     journal: Option<Journal>,
     is_over: bool,
     total: Option<u64>,
-    /// What was told last, and when.
-    told: (Instant, Counts),
+    /// What was told last, and when, if anybody asks.
+    told: Option<(Instant, Counts)>,
 }
 
 /// How many items are done, have failed, are with workers.
@@ -164,10 +171,28 @@ impl Map {
     pub fn new(group: &Group, function: &Function, options: MapOptions) -> Result<Self, MapError> {
         let run = || identity::of_run(function, &options);
         let journal = options.journal.as_ref().map(|path| Journal::open(path, &run())).transpose()?;
+        Self::make(group, Some(function), journal, options)
+    }
+
+    /// Has the workers of a group call what each item says, from now on: a tuple of a function, a sequence of arguments, and a dict of
+    /// those with names. The function is a dict of `module` and `call`, or of `source`, `file`, `line` and `call`, as the fields of
+    /// [`Function`] are. There is no journal. No call waits behind a long one.
+    ///
+    /// # Errors
+    /// [`MapError::NoWorkers`] if the group has no gateways.
+    pub fn of_calls(group: &Group, options: MapOptions) -> Result<Self, MapError> {
+        Self::make(group, None, None, MapOptions { has_ahead: false, ..options })
+    }
+
+    fn make(
+        group: &Group,
+        function: Option<&Function>,
+        journal: Option<Journal>,
+        options: MapOptions,
+    ) -> Result<Self, MapError> {
         let mut farm = Farm::new(options.clone());
         let pool = Pool::new(group, function, &options, &mut farm)?;
-        let told = (Instant::now(), Counts::default());
-        Ok(Self { farm, pool, journal, is_over: false, total: None, told })
+        Ok(Self { farm, pool, journal, is_over: false, total: None, told: None })
     }
 
     /// How many items could be put in now without any of them having to wait for long.
@@ -234,12 +259,17 @@ impl Map {
         if self.farm.has_result() {
             return Ok(());
         }
-        let due = (self.counts() != self.told.1).then(|| self.told.0 + MAP_PROGRESS);
+        let due = self.told.filter(|told| told.1 != self.counts()).map(|told| told.0 + MAP_PROGRESS);
         let limited = due.map_or(*wait, |due| wait.until(due));
         match self.pool.wait(&mut self.farm, &mut self.journal, &limited) {
             Err(MapError::Wait(WaitError::Timeout)) if due.is_some_and(|due| due <= Instant::now()) => Ok(()),
             result => result,
         }
+    }
+
+    /// What gets whoever waits out of [`wait`](Self::wait), from any thread: because there are new items, for instance.
+    pub fn nudge(&self) -> impl Fn() + Send + Sync + Clone + use<> {
+        self.pool.nudge()
     }
 
     /// How far it is now.
@@ -253,11 +283,11 @@ impl Map {
     /// How far it is, if that has changed, and was not told a moment ago: ten times a second at most, and in the end.
     pub fn news(&mut self) -> Option<Progress> {
         let counts = self.counts();
-        let is_new = counts != self.told.1;
-        if !is_new || (self.told.0.elapsed() < MAP_PROGRESS && !self.is_done()) {
+        let (when, before) = *self.told.get_or_insert_with(|| (Instant::now(), Counts::default()));
+        if counts == before || (when.elapsed() < MAP_PROGRESS && !self.is_done()) {
             return None;
         }
-        self.told = (Instant::now(), counts);
+        self.told = Some((Instant::now(), counts));
         Some(self.progress())
     }
 

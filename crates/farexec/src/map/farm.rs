@@ -166,9 +166,14 @@ impl Farm {
     }
 
     pub(super) fn join(&mut self, worker: usize) {
-        let limit = self.options.prefetch.unwrap_or(MAP_LEAST).max(1);
+        let limit = self.options.prefetch.unwrap_or(self.least()).max(1);
         self.workers
             .insert(worker, Worker { tally: Tally::default(), has: VecDeque::new(), limit, answered: 0 });
+    }
+
+    /// How many items a worker has at a time if they take long.
+    fn least(&self) -> usize {
+        if self.options.has_ahead { MAP_LEAST } else { 1 }
     }
 
     /// Whether a worker is at something.
@@ -180,12 +185,13 @@ impl Farm {
     pub(super) fn give(&mut self, number: usize, since: Option<Duration>, mut give: impl FnMut(&Task)) {
         // Nobody gets more than a fair share of the last items.
         let share = self.waiting.len().div_ceil(self.workers.len().max(1));
+        let least = self.least();
         let Some(worker) = self.workers.get_mut(&number) else { return };
         if share == 0 || worker.room() == 0 {
             return;
         }
         if self.options.prefetch.is_none() && self.options.timeout.is_none() {
-            worker.adapt(since);
+            worker.adapt(since, least);
         }
         for task in self.waiting.drain(..worker.room().min(share)) {
             give(&task);
@@ -273,7 +279,7 @@ impl Worker {
     }
 
     /// It may have as many as it does in some milliseconds, so that it is never idle, and others get their share all the same.
-    fn adapt(&mut self, since: Option<Duration>) {
+    fn adapt(&mut self, since: Option<Duration>, least: usize) {
         let Some(since) = since else { return };
         let answered = std::mem::take(&mut self.answered);
         let share = MAP_AHEAD.as_secs_f64() / since.as_secs_f64().max(1e-6);
@@ -283,7 +289,7 @@ impl Worker {
             reason = "cut off on both sides below"
         )]
         let wanted = (answered as f64 * share) as usize;
-        self.limit = wanted.min(self.limit * 4).clamp(MAP_LEAST, MAP_MOST);
+        self.limit = wanted.min(self.limit * 4).clamp(least, MAP_MOST);
     }
 }
 

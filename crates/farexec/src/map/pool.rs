@@ -64,15 +64,19 @@ struct Restarted {
 impl Pool {
     pub(super) fn new(
         group: &Group,
-        function: &Function,
+        function: Option<&Function>,
         options: &MapOptions,
         farm: &mut Farm,
     ) -> Result<Self, MapError> {
+        let initializer = options.initializer.as_ref();
+        let initializer =
+            initializer.map(|(function, arguments)| vec![function.to_value(), arguments.clone()]);
         let mapper = Source::text(MAPPER)
             .at("<farexec mapper>", 1)
             .call("serve")
-            .with("function", function.to_value())
-            .with("star", options.star);
+            .with("function", function.map_or(Value::None, Function::to_value))
+            .with("star", options.star)
+            .with("initializer", initializer.map_or(Value::None, Value::Tuple));
         let mut pool = Self {
             group: group.clone(),
             mapper,
@@ -90,6 +94,11 @@ impl Pool {
         };
         pool.join_new(farm)?;
         if pool.workers.is_empty() { Err(MapError::NoWorkers(None)) } else { Ok(pool) }
+    }
+
+    pub(super) fn nudge(&self) -> impl Fn() + Send + Sync + Clone + use<> {
+        let deliveries = self.deliveries.clone();
+        move || deliveries.nudge()
     }
 
     /// Has the gateways join that the group has got since the last look.
@@ -128,7 +137,12 @@ impl Pool {
     /// Gives every worker the items that it has room for.
     pub(super) fn dispatch(&mut self, farm: &mut Farm) {
         let mut frames = Vec::new();
-        for (&number, worker) in &mut self.workers {
+        // Those that are idle come first: nothing waits behind another item while somebody is free.
+        let (mut order, busy): (Vec<usize>, Vec<usize>) =
+            self.workers.keys().partition(|number| !farm.is_busy(**number));
+        order.extend(busy);
+        for number in order {
+            let Some(worker) = self.workers.get_mut(&number) else { continue };
             let now = Instant::now();
             let since = worker.given.map(|given| now.duration_since(given));
             let reads_message = worker.gateway.link().reads_message();
@@ -156,8 +170,11 @@ impl Pool {
         journal: &mut Option<Journal>,
         wait: &Wait<'_>,
     ) -> Result<(), MapError> {
-        if self.workers.is_empty() && self.restarting == 0 && farm.has_work() {
-            return Err(MapError::NoWorkers(self.failure.take()));
+        if self.workers.is_empty() && self.restarting == 0 {
+            self.join_new(farm)?;
+            if self.workers.is_empty() {
+                return Err(MapError::NoWorkers(self.failure.take()));
+            }
         }
         let limited = match self.next_timeout() {
             Some(deadline) => wait.until(deadline),
