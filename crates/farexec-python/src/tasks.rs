@@ -24,6 +24,9 @@ pub(crate) struct PyTasks {
     face: Py<PyAny>,
 }
 
+/// Number, result, exception.
+type Outcome<'py> = (u64, Bound<'py, PyAny>, Bound<'py, PyAny>);
+
 #[pymethods]
 impl PyTasks {
     /// Has the workers of a group do what is put in. `initializer`: a function as `Map` takes it, and a tuple of its arguments.
@@ -64,7 +67,7 @@ impl PyTasks {
 
     /// Waits until something has happened, and returns what came of calls: for each its number, from 0 in the order in which they
     /// were put in, the result, and None; or the number, None, and the exception.
-    fn wait<'py>(&self, py: Python<'py>) -> PyResult<Vec<(u64, Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+    fn wait<'py>(&self, py: Python<'py>) -> PyResult<Vec<Outcome<'py>>> {
         let waited = waiting(py, None, None, |wait| {
             let mut map = lock(&self.map);
             map.dispatch();
