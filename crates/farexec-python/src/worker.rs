@@ -23,7 +23,7 @@ use crate::errors::{self, Raiser};
 use crate::waiting::{this_is_the_main_thread, waiting};
 
 /// Changes with every change to what `worker.py` and this file say to each other.
-pub(crate) const INTERFACE: (u32, u32) = (PROTOCOL_VERSION, 1);
+pub(crate) const INTERFACE: (u32, u32) = (PROTOCOL_VERSION, 2);
 
 /// Bytes of the stack of a thread that executes: what a main thread has as a rule.
 const STACK: usize = 8 << 20;

@@ -29,6 +29,7 @@ mod channel;
 mod end;
 mod error;
 mod extension;
+mod flow;
 mod function;
 mod gateway;
 mod group;
