@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -78,8 +79,12 @@ def test_what_cannot_be_called_there_is_refused_here(workers):
         workers.map(square)
     with pytest.raises(ValueError, match="retries is 0 or more"):
         workers.map(square, [1], retries=-1)
-    with pytest.raises(ValueError, match="prefetch 1 or more"):
+    with pytest.raises(ValueError, match="prefetch is 1 or more"):
         workers.map(square, [1], prefetch=0)
+    with pytest.raises(ValueError, match="max_pending is 1 or more"):
+        workers.map(square, [1], max_pending=0)
+    with pytest.raises(TypeError, match="progress is a function or True"):
+        workers.map(square, [1], progress=1)
     with pytest.raises(ValueError, match="on_error"):
         workers.map(square, [1], on_error="ignore")
     with pytest.raises(RuntimeError, match="no workers"):
@@ -129,9 +134,23 @@ def test_items_are_taken_as_there_is_room_for_them(workers):
             taken.append(number)
             yield number
 
-    results = workers.map(square, items(), prefetch=2)
+    results = workers.map(square, items(), max_pending=8)
     assert [next(results) for _ in range(100)] == [number * number for number in range(100)]
-    assert len(taken) <= 100 + 2 * 2 * 2
+    assert 100 <= len(taken) <= 100 + 8
+
+
+def test_a_slow_item_lets_no_more_results_wait_than_may(workers):
+    taken = []
+
+    def items():
+        for number in range(1000):
+            taken.append(number)
+            yield 0.5 if number == 0 else 0
+
+    results = workers.map(pid_after, items(), max_pending=50)
+    next(results)
+    assert len(taken) == 50
+    assert len(list(results)) == 999 and len(taken) == 1000
 
 
 def test_an_error_of_the_items_is_passed_on_and_loses_nothing(workers):
@@ -208,6 +227,19 @@ def test_a_gateway_that_is_asked_to_leave_hands_on_what_it_has(workers):
     assert got == [number * number for number in range(2000)]
 
 
+def test_it_ends_if_all_gateways_leave(workers):
+    """It waited for ever if nothing was under way just then."""
+    results = workers.map(square, itertools.count(), max_pending=1)
+    assert next(results) == 0
+    for gateway in workers:
+        gateway.exit()
+        gateway.join()
+    with pytest.raises(RuntimeError, match="no workers"):
+        list(results)
+    late = workers.makegateway()
+    assert next(results) == 1 and late.alive
+
+
 def test_two_at_once_do_not_advance_it(workers):
     def items():
         yield next(results)
@@ -230,3 +262,61 @@ def test_one_that_is_left_behind_leaves_workers_free(workers):
     del results
     assert workers[0].remote_exec("channel.send(1)").receive(5) == 1
     assert list(workers.map(square, [3])) == [9]
+
+
+def test_progress_is_told_when_there_is_news_and_in_the_end(workers):
+    def inverse(number):
+        return 1 / number
+
+    told = []
+    results = workers.map(inverse, range(500), on_error="return", progress=told.append)
+    assert results.progress[:4] == (0, 0, 0, 500)
+    assert [worker.id for worker in results.progress.workers] == ["gw0", "gw1"]
+    assert len(list(results)) == 500
+    last = told[-1]
+    assert last == results.progress
+    assert (last.done, last.failed, last.running, last.total) == (499, 1, 0, 500)
+    assert sum(worker.done for worker in last.workers) == 499 and sum(worker.failed for worker in last.workers) == 1
+    counts = [progress.done + progress.failed for progress in told]
+    assert counts == sorted(counts)
+
+
+def test_the_time_of_workers_is_told(workers):
+    results = workers.map(pid_after, iter([0.3, 0.3]), prefetch=1)
+    assert results.progress.total is None
+    list(results)
+    assert results.progress.total == 2
+    for worker in results.progress.workers:
+        assert worker.work >= 0.3 and worker.wait >= 0 and worker.start >= 0
+
+
+def test_progress_is_told_while_nothing_comes(workers):
+    told = []
+    results = workers.map(pid_after, [0, 0, 0, 1], prefetch=1, progress=lambda progress: told.append((progress.done, progress.running)))
+    list(results)
+    assert (3, 1) in told and told[-1] == (4, 0)
+
+
+def test_an_error_of_who_is_told_is_passed_on_and_loses_nothing(workers):
+    def told(progress):
+        if progress.running and not failed:
+            failed.append(progress)
+            raise KeyError("the display is gone")
+
+    failed = []
+    results = workers.map(pid_after, [0.3] * 4, progress=told)
+    with pytest.raises(KeyError, match="the display is gone"):
+        next(results)
+    assert len(list(results)) == 4
+
+
+def test_a_bar_is_drawn_by_tqdm(workers, capsys):
+    pytest.importorskip("tqdm")
+    assert len(list(workers.map(square, range(100), progress=True))) == 100
+    assert "100/100" in capsys.readouterr().err
+
+
+def test_without_tqdm_it_is_said_how_to_get_it(workers, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.raises(ImportError, match="pip install tqdm"):
+        workers.map(square, [1], progress=True)

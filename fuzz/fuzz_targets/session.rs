@@ -40,7 +40,7 @@ fuzz_target!(|input: (bool, Vec<Step>)| {
                 let Some(kind) = Kind::from_wire(kind) else { continue };
                 let encoding = if dump { Encoding::Dump } else { Encoding::Message };
                 let frame = Frame { kind, encoding, channel: ChannelId::new(channel.into()), payload: Cow::Owned(payload) };
-                let attach = |_| {
+                let attach = |_, _| {
                     all.push(Ends::default());
                     all[all.len() - 1].clone()
                 };

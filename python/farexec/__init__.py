@@ -16,6 +16,7 @@ from ._errors import (
     HostNotFound,
     HostUnreachable,
     InterpreterNotFound,
+    JournalError,
     LoadError,
     RemoteError,
     RSyncError,
@@ -24,9 +25,11 @@ from ._errors import (
     WorkersDied,
 )
 from ._execmodel import ExecModel, get_execmodel
+from ._executor import Executor
 from ._gateway import Gateway
 from ._group import Group, MultiChannel, default_group, makegateway
 from ._native import Channel, ReceiveQueue, __version__, dumps, loads
+from ._progress import Progress, WorkerProgress
 from ._rsync import RSync
 from ._serialize import dump, load
 from ._spec import XSpec
@@ -38,14 +41,17 @@ __all__ = [
     "DataFormatError",
     "DumpError",
     "ExecModel",
+    "Executor",
     "Frame",
     "Gateway",
     "Group",
     "HostNotFound",
     "HostUnreachable",
     "InterpreterNotFound",
+    "JournalError",
     "LoadError",
     "MultiChannel",
+    "Progress",
     "RSync",
     "RSyncError",
     "ReceiveQueue",
@@ -53,6 +59,7 @@ __all__ = [
     "StartError",
     "TimeoutError",
     "Types",
+    "WorkerProgress",
     "WorkersDied",
     "XSpec",
     "__version__",

@@ -6,6 +6,7 @@
     ├── DataFormatError          an object or some bytes do not fit the encodings
     │   ├── DumpError            an object cannot be sent
     │   └── LoadError            bytes that are no encoded object
+    ├── JournalError             the journal of a map cannot be used
     ├── WorkersDied              every worker that was at an item of a map died
     ├── RemoteError              the code at the far end raised, or closed the channel with an error
     ├── StartError               a worker could not be started
@@ -109,6 +110,10 @@ class WorkersDied(Exception):
     """There is no result for an item, because every worker that was at it died; the text says how many, and what ended the last one."""
 
 
+class JournalError(Exception):
+    """The journal of a map cannot be used: it is of another run, is in use, or cannot be read or written. The text says which."""
+
+
 class StartError(Exception):
     """A worker could not be started; the text names the command tried and what came of it. Nothing of it is left running."""
 
@@ -166,6 +171,7 @@ for _error in (
     TimeoutError,
     RSyncError,
     RSyncFailure,
+    JournalError,
     WorkersDied,
 ):
     _error.__module__ = "farexec"  # where users find it

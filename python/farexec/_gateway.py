@@ -37,6 +37,7 @@ class Gateway:
         self._group = weakref.ref(group)
         self._execmodel = group.execmodel
         self._cache_rinfo: RInfo | None = None
+        self._max_pending: int | None = None
         self._functions: weakref.WeakKeyDictionary[Callable[..., Any], _native.RemoteFunction] = weakref.WeakKeyDictionary()
         self._named: dict[str, _native.RemoteFunction] = {}
         self._imports = Answers()
@@ -72,6 +73,31 @@ class Gateway:
         return self._execmodel
 
     @property
+    def max_pending(self) -> int | None:
+        """How many items that were sent may wait for their receiver, at either end of each channel; None, as at the beginning: any number.
+
+        Set, it holds for the channels that :meth:`remote_exec` and :meth:`newchannel` make from now on. Who sends waits while the other
+        end has so many that it did not take: by ``receive``, from a receive queue, or in a callback that has returned. So two ends
+        that send to each other without receiving wait for ever. A worker of an older version bounds nothing.
+
+        :raises ValueError: Set to less than 1, or to more than 4,294,967,295.
+
+        >>> import farexec
+        >>> with farexec.Group(["popen"]) as group:
+        ...     group[0].max_pending = 10
+        ...     channel = group[0].remote_exec("for number in range(1000): channel.send(number)")
+        ...     sum(channel)
+        499500
+        """
+        return self._max_pending
+
+    @max_pending.setter
+    def max_pending(self, items: int | None) -> None:
+        if items is not None and not 1 <= items < 1 << 32:
+            raise ValueError(f"max_pending is a number of items from 1 to {(1 << 32) - 1}, or None, not {items}")
+        self._max_pending = items
+
+    @property
     def remoteaddress(self) -> str:
         """Where the worker is: the arguments of ``ssh``, or the address of the socket server.
 
@@ -97,7 +123,7 @@ class Gateway:
         :raises OSError: The gateway has ended.
         """
         text, file, line, call = source_of(source, kwargs)
-        return self._native.execute(self, text, file, line, call, kwargs)
+        return self._native.execute(self, text, file, line, call, kwargs, max_pending=self.max_pending)
 
     def call(self, function: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
         """Calls a function at the worker, and returns its result.
@@ -159,7 +185,7 @@ class Gateway:
 
     def newchannel(self) -> Channel:
         """Returns a new channel, which the far end gets to know by an item that has it in it."""
-        return self._native.newchannel(self)
+        return self._native.newchannel(self, self.max_pending)
 
     def remote_status(self) -> RemoteStatus:
         """Asks the worker how it is doing; answered even while it computes."""

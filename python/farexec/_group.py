@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from ._compiled import know_own_interpreter
 from ._execmodel import ExecModel, GreenModel, get_execmodel
 from ._gateway import Gateway, default_python
 from ._green import Greenlets
+from ._progress import Progress, total_of, watcher_of
 from ._source import called
 from ._spec import XSpec
 
@@ -172,7 +174,10 @@ class Group:
         prefetch: int | None = None,
         on_error: Literal["raise", "return"] = "raise",
         replace: bool = True,
-    ) -> Iterator[Any]:
+        max_pending: int | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        progress: bool | Callable[[Progress], object] | None = None,
+    ) -> _native.Map:
         """Has the workers call a function with each item, and returns an iterator over the results.
 
         Nothing happens but while the iterator is asked for the next result; items are taken as workers have room for them, so there may
@@ -198,17 +203,30 @@ class Group:
         :param on_error: ``"raise"`` what went wrong with an item, after which the next result can still be asked for; or
             ``"return"`` it as the result.
         :param replace: Whether a worker that died is replaced by another from the same spec.
+        :param max_pending: How many items may be under way at most, from being taken until their result is: those that workers have, and
+            those whose results nobody took, for instance because an earlier one is still missing. 65,536 if None.
+        :param journal: A file that keeps the results: if this program is killed, the same call takes up what the last one left in it, and
+            only what is missing is executed. Items that failed are tried again. What is kept when, and what the file looks like, is in
+            ``docs/JOURNAL.md``.
+        :param progress: A function that is called with a :class:`Progress`, in the thread that asks for results, when there is news: ten
+            times a second at most, and in the end. True: a bar, drawn by ``tqdm``. The iterator's attribute ``progress`` tells the same
+            at any time.
         :raises RemoteError: The function raised, or cannot be used.
         :raises WorkersDied: Every worker that was at an item died.
         :raises TimeoutError: An item took too long.
         :raises DumpError: An item cannot be sent.
         :raises StartError: No worker is left, and none could be started.
+        :raises JournalError: The journal is of another run, is in use, or cannot be read or written.
+        :raises ImportError: A bar is wanted, and ``tqdm`` is not installed.
         :raises ValueError: The function would not work alone; or there is no iterable.
         """
         if not iterables:
             raise ValueError("map() needs at least one iterable")
-        if retries < 0 or (prefetch is not None and prefetch < 1):
-            raise ValueError(f"retries is 0 or more, and prefetch 1 or more, not {retries} and {prefetch}")
+        if retries < 0:
+            raise ValueError(f"retries is 0 or more, not {retries}")
+        for name, number in (("prefetch", prefetch), ("max_pending", max_pending)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name} is 1 or more, not {number}")
         if on_error not in ("raise", "return"):
             raise ValueError(f'on_error is "raise" or "return", not {on_error!r}')
         star = len(iterables) > 1
@@ -224,6 +242,10 @@ class Group:
             prefetch=prefetch,
             replace=replace,
             returns_errors=on_error == "return",
+            max_pending=max_pending,
+            journal=None if journal is None else os.fspath(journal),
+            total=total_of(iterables),
+            watcher=watcher_of(progress),
         )
 
     def _adopt(self, old: str, native: _native.Gateway, spec: str, name: str) -> None:

@@ -188,8 +188,8 @@ def coded(base):
     """Returns the worker's kind of channel whose items go through the codec of their stream."""
 
     class CodedChannel(base):
-        def send(self, item):
-            base.send(self, self._stream.codec.encode(item))
+        def send(self, item, timeout=None):
+            base.send(self, self._stream.codec.encode(item), timeout)
 
         def receive(self, timeout=None):
             return self._stream.codec.decode(base.receive(self, timeout))

@@ -5,9 +5,19 @@ Runs on Python 2.7 and 3.6 or newer, without anything but the standard library.
 """
 
 
-def serve(channel, function, star):
-    """`function`: what to compile, as EXECUTE has it, and to call; or a module and a name in it. `star`: items are the arguments."""
+KNOWN = 1024  # functions that are kept between calls
+
+
+def serve(channel, function, star, initializer):
+    """`function`: what to compile, as EXECUTE has it, and to call; or a module and a name in it. `star`: items are the arguments.
+
+    Without a function, items are calls. `initializer`: None, or a function to call first, and its arguments.
+    """
     gateway = channel.gateway
+    if initializer is not None:
+        find(gateway, initializer[0])(*initializer[1])
+    if function is None:
+        return calls(channel)
     call = find(gateway, function)
     send = channel.send
     for item in channel:
@@ -19,6 +29,29 @@ def serve(channel, function, star):
             send(answer)
         except Exception:  # it cannot be encoded; or nobody is there to take it, and then this fails as well
             send(gateway.describe(function))
+
+
+def calls(channel):
+    """Items are calls, as (function, arguments, arguments with names)."""
+    gateway = channel.gateway
+    send = channel.send
+    known = {}
+    for function, arguments, keywords in channel:
+        try:
+            key = function.get("source"), function.get("module"), function["call"]
+            call = known.get(key)
+            if call is None:
+                if len(known) == KNOWN:
+                    known.clear()
+                call = known[key] = find(gateway, function)
+            result = (call(*arguments, **keywords),)
+        except (Exception, SystemExit):
+            result = gateway.describe(function)
+        try:
+            send(result)
+        except Exception:  # as above
+            send(gateway.describe(function))
+        del arguments, keywords, result  # what a call left is not kept until the next
 
 
 def answer(channel):
@@ -50,7 +83,10 @@ def find(gateway, function):
     if "module" in function:
         import importlib
 
-        found = importlib.import_module(str(function["module"]))
+        module = str(function["module"])
+        if module == "builtins" and str is bytes:
+            module = "__builtin__"  # Python 2
+        found = importlib.import_module(module)
         for name in function["call"].split("."):
             found = getattr(found, str(name))
         return found

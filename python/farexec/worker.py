@@ -44,6 +44,7 @@ START, HELLO = 0x01, 0x02
 EXECUTE, ITEM, OPEN, LAST, CLOSE, CLOSE_ERROR, RECONFIGURE = 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16
 STATUS, STATUS_REPLY, PING, PONG = 0x20, 0x21, 0x22, 0x23
 TERMINATE = 0x30
+CREDIT = 0x80
 DUMP_FORMAT = 1  # the flag of a payload in the dump format
 
 PATIENCE = 1.0  # seconds that an execution waits for the main thread, if it may run nowhere else
@@ -55,7 +56,7 @@ LARGE_READ = (1 << 20) + READ_SIZE  # bytes taken in advance, and asked for at o
 JOIN_LIMIT = 1 << 16  # payloads up to this are copied behind their header, larger ones are written from where they are
 HIGH_DESCRIPTOR = 200  # where the protocol's descriptors go, out of the way of user code
 HEADER = Struct("<BBII")  # kind, flags, channel, length
-LENGTH = Struct("<I").unpack_from
+LENGTH, LENGTH_FIELD = Struct("<I").unpack_from, Struct("<I").pack
 INT_FRAME = Struct("<BBIIBiB").pack  # an ITEM with a small int in the message encoding, whole
 PY2 = sys.version_info[0] == 2
 PYPY = "__pypy__" in sys.builtin_module_names
@@ -195,6 +196,7 @@ def about_interpreter():
             "executable": text(sys.executable or ""),
             "platform": text(sys.platform),
             "reads_message": READS_MESSAGE,
+            "knows_credit": True,
         }
         ABOUT.append(dump(about, b"S"))
     return ABOUT[0]
@@ -401,8 +403,11 @@ class Channel(object):
     def __repr__(self):
         return "<Channel id=%d %s>" % (self.id, "closed" if self.isclosed() else "open")
 
-    def send(self, item):
-        """Sends one item. It is on its way when this returns."""
+    def send(self, item, timeout=None):
+        """Sends one item. It is on its way when this returns.
+
+        `timeout`: how many seconds it may wait for the other end to take items, where that is to be waited for at all.
+        """
         stream = self._stream
         if not stream.sending:
             raise OSError("cannot send to %r" % self)
@@ -502,7 +507,32 @@ class Channel(object):
             pass
 
 
-CHANNELS = set([Channel])  # and the kind that uses codecs, if there is one
+class LimitedChannel(Channel):
+    """A channel on which neither end is more than a number of items ahead of what the other has taken."""
+
+    def send(self, item, timeout=None):
+        stream = self._stream
+        deadline = None if timeout is None else clock() + timeout
+        while not stream.take_credit():  # another thread may be quicker
+            if not self.gateway._wait(stream.has_credit, stream, None if deadline is None else deadline - clock()):
+                raise TimeoutError("the other end took no item within %s seconds" % timeout)
+        try:
+            Channel.send(self, item)
+        except DumpError:  # it was not sent
+            stream.add_credit(1)
+            raise
+
+    def receive(self, timeout=None):
+        try:
+            item = Channel.receive(self, timeout)
+        except LoadError:  # it was taken all the same
+            self.gateway._took(self._stream)
+            raise
+        self.gateway._took(self._stream)
+        return item
+
+
+CHANNELS = set([Channel, LimitedChannel])  # and the kinds that use codecs, if there are any
 
 
 class ChannelFile(object):
@@ -582,6 +612,7 @@ class Stream(object):
     codec = None  # what items go through before they are encoded, and after they were decoded
     handle = None  # a weak reference to the Channel; None before there was one
     error = None  # the RemoteError it ended with, until somebody is told
+    window = None  # how many items each end may be ahead of what the other has taken, if that is limited
 
     def __init__(self, number, config):
         self.id = number
@@ -600,6 +631,36 @@ class Stream(object):
     def ring(self):
         for bell in list(self.bells):
             bell.ring()
+
+    def limit(self, window):
+        self.window = self.credit = window
+        self.taken = 0  # items since the other end was told
+        self.counting = allocate_lock()
+
+    def has_credit(self):
+        return self.credit > 0 or not self.sending
+
+    def take_credit(self):
+        """Returns whether an item may be sent, or nothing can be any more."""
+        with self.counting:
+            if self.credit > 0:
+                self.credit -= 1
+                return True
+        return not self.sending
+
+    def add_credit(self, items):
+        with self.counting:
+            self.credit += items
+        self.ring()
+
+    def took(self):
+        """An item was taken. Returns how many the other end is to be told of, which it is not of each."""
+        with self.counting:
+            self.taken += 1
+            if self.taken * 2 < self.window:
+                return 0
+            taken, self.taken = self.taken, 0
+            return taken
 
 
 class Doorbell(object):
@@ -717,7 +778,8 @@ class Gateway(WorkerGateway):
 
     kind = "pure"
     codec = None  # that of channels which are made from now on
-    coded_channel = None  # the kind of channel that uses a codec, once there is one
+    coded = None  # makes a kind of channel that uses a codec, once there is one
+    early_credit = (0, 0)  # the number of the channel that is opened next, and its limit, if it has one
 
     def __init__(self, incoming, outgoing, start):
         self._incoming = incoming
@@ -792,8 +854,8 @@ class Gateway(WorkerGateway):
 
     def _begin(self, flags, number, payload):
         """EXECUTE: hands it to the main thread if that is idle, else to a new one."""
-        stream = self._streams[number] = Stream(number, self._config)
-        channel = Channel(self, stream)
+        stream = self._open(number)
+        channel = self._plain_handle_of(stream)
         try:
             request = decode((payload,) if flags & DUMP_FORMAT else payload, (True, False), self)
         except LoadError:
@@ -1076,7 +1138,7 @@ class Gateway(WorkerGateway):
             self._begin(flags, number, payload)
         elif kind == OPEN:
             if stream is None:
-                self._streams[number] = Stream(number, self._config)
+                self._open(number)
         elif kind == LAST:
             if stream is not None:
                 self._stop(stream, stream.sending)
@@ -1088,6 +1150,14 @@ class Gateway(WorkerGateway):
                 error = decode((payload,) if flags & DUMP_FORMAT else payload, (True, False), self)
                 stream.error = remote_error(error)
                 self._stop(stream, False)
+        elif kind == CREDIT:
+            if len(payload) != 4 or not any(bytearray(payload)):
+                raise ProtocolError("a CREDIT of %r" % payload)
+            (items,) = LENGTH(payload)
+            if stream is None:
+                self.early_credit = (number, items)
+            elif stream.window:
+                stream.add_credit(items)
         elif kind == PING:
             self._post(frame(PONG, 0, payload))
         elif kind == STATUS:
@@ -1136,9 +1206,10 @@ class Gateway(WorkerGateway):
     def give_codec(self, codec, coded, number):
         """Has the items of all channels that begin from now on, or of the one of this number, go through `codec`; `coded` makes such a
         kind of channel."""
-        if self.coded_channel is None:
-            self.coded_channel = coded(Channel)
-            CHANNELS.add(self.coded_channel)
+        if self.coded is None:
+            kinds = dict((kind, coded(kind)) for kind in (Channel, LimitedChannel))
+            CHANNELS.update(kinds.values())
+            self.coded = kinds.get
         if number is None:
             self.codec = codec
         elif number in self._streams:
@@ -1153,15 +1224,32 @@ class Gateway(WorkerGateway):
         channel._stream.sending = True
         channel.send(item)
 
+    def _open(self, number):
+        """The stream of a channel that the other end opens."""
+        stream = Stream(number, self._config)
+        (of, window), self.early_credit = self.early_credit, (0, 0)
+        if of == number and window:
+            stream.limit(window)
+        self._streams[number] = stream
+        return stream
+
+    def _plain_handle_of(self, stream):
+        return (LimitedChannel if stream.window else Channel)(self, stream)
+
     def _handle_of(self, stream, codec):
-        channel = Channel(self, stream)
+        channel = self._plain_handle_of(stream)
         self._give_codec(channel, codec)
         return channel
+
+    def _took(self, stream):
+        items = stream.took()
+        if items and (stream.sending or stream.receiving):
+            self._post(frame(CREDIT, stream.id, LENGTH_FIELD(items)))
 
     def _give_codec(self, channel, codec):
         if codec is not None:
             channel._stream.codec = codec
-            channel.__class__ = self.coded_channel
+            channel.__class__ = self.coded(channel.__class__, channel.__class__)
 
     def _stop(self, stream, sending):
         """Nothing more comes on `stream`; it ends if this side says no more either."""
@@ -1227,6 +1315,8 @@ class Gateway(WorkerGateway):
             try:
                 while stream.items:
                     stream.callback(decode(stream.items.popleft(), stream.config, self))
+                    if stream.window:
+                        self._took(stream)
             except BaseException:
                 stream.items.clear()
                 report = describe_exception(sys.exc_info(), None)

@@ -260,7 +260,7 @@ def test_items_that_came_before_the_handle(worker):
 
 
 def test_kinds_that_may_be_ignored(worker):
-    worker.write(pack_frame(0x80, 5, b"something") + pack_frame(0xFF, 0, b"x" * 100000) + pack_frame(ITEM, 99, b"I1\n."))
+    worker.write(pack_frame(0x81, 5, b"something") + pack_frame(0xFF, 0, b"x" * 100000) + pack_frame(ITEM, 99, b"I1\n."))
     assert worker.evaluate("channel.send(1)") == [1]
 
 

@@ -32,7 +32,7 @@ enum Task {
 }
 
 /// What the tests of the Python package need.
-const TEST_REQUIREMENTS: [&str; 10] = [
+const TEST_REQUIREMENTS: [&str; 12] = [
     "pytest-xdist",
     "pytest>=8",
     "pytest-timeout",
@@ -40,6 +40,8 @@ const TEST_REQUIREMENTS: [&str; 10] = [
     "gevent",
     "eventlet",
     "numpy",
+    "tqdm",
+    "types-tqdm",
     "uv",
     "ruff",
     "mypy",

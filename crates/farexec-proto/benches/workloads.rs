@@ -123,7 +123,8 @@ fn session() -> Box<dyn Fn()> {
         let (mut reader, mut input, mut out) = (FrameReader::default(), black_box(&bytes[..]), Vec::new());
         let mut received = 0;
         while let Some(frame) = reader.next(&mut input).unwrap() {
-            if let Event::Item { payload, .. } = session.receive(black_box(frame), |_| (), &mut out).unwrap()
+            if let Event::Item { payload, .. } =
+                session.receive(black_box(frame), |_, _| (), &mut out).unwrap()
             {
                 black_box(payload);
                 received += 1;

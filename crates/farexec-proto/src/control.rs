@@ -78,6 +78,8 @@ pub struct Hello {
     pub pid: u32,
     /// Whether the worker understands the message encoding.
     pub reads_message: bool,
+    /// Whether the worker knows CREDIT.
+    pub knows_credit: bool,
     /// `os.uname().machine`, of a worker that asks for the extension module.
     pub machine: String,
     /// Whether the worker asks for the extension module. Another HELLO follows then, once it was sent.

@@ -48,6 +48,8 @@ pub enum Kind {
     Pong = 0x23,
     /// Coordinator to worker: end.
     Terminate = 0x30,
+    /// How many more items the sender takes on the channel. Who does not know it is never sent it.
+    Credit = 0x80,
 }
 
 impl Kind {
@@ -70,6 +72,7 @@ impl Kind {
             0x22 => Self::Ping,
             0x23 => Self::Pong,
             0x30 => Self::Terminate,
+            0x80 => Self::Credit,
             _ => return None,
         })
     }
@@ -487,7 +490,7 @@ mod tests {
         low[0] = 0x7f;
         assert_eq!(FrameReader::default().next(&mut &low[..]), Err(FrameError::UnknownKind(0x7f)));
         let mut high = header(Kind::Ping, Encoding::Message, ChannelId::GATEWAY, 3).to_vec();
-        high[0] = 0x80;
+        high[0] = 0xff;
         high.extend_from_slice(b"abc");
         write(&mut high, Kind::Ping, Encoding::Message, ChannelId::GATEWAY, b"x");
         assert_eq!(frames(&mut FrameReader::default(), &high).unwrap().len(), 1);

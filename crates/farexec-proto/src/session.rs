@@ -30,6 +30,8 @@ pub struct Session<C> {
     side: Side,
     next_channel: u32,
     channels: ChannelMap<Channel<C>>,
+    /// What the peer said of the channel that it opens next.
+    early_credit: Option<(ChannelId, u32)>,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,13 @@ pub enum Event<'a, 's, C> {
     },
     /// The peer made a channel.
     Opened(&'s C),
+    /// The peer takes this many more items on a channel.
+    Credit {
+        /// What is attached to it.
+        channel: &'s C,
+        /// How many more.
+        items: u32,
+    },
     /// The coordinator asks for an execution on a new channel.
     Execute {
         /// What was attached to the new channel.
@@ -117,6 +126,12 @@ pub enum ProtocolError {
     Frame(#[from] frame::FrameError),
 }
 
+/// Appends that this side takes so many more items on a channel; in front of the frame that opens one, how many items each side may
+/// send ahead on it.
+pub fn write_credit(id: ChannelId, items: u32, out: &mut Vec<u8>) {
+    frame::write(out, Kind::Credit, Encoding::Message, id, &items.to_le_bytes());
+}
+
 impl<C> Session<C> {
     /// A session at its beginning.
     #[must_use]
@@ -125,7 +140,7 @@ impl<C> Session<C> {
             Side::Coordinator => 1,
             Side::Worker => 2,
         };
-        Self { side, next_channel, channels: ChannelMap::default() }
+        Self { side, next_channel, channels: ChannelMap::default(), early_credit: None }
     }
 
     /// The number of channels that are not closed.
@@ -140,8 +155,8 @@ impl<C> Session<C> {
         self.channels.get(&id).map(|channel| &channel.attached)
     }
 
-    /// Takes in one frame of the peer. `attach` makes what belongs to a channel that the frame opens; what the protocol
-    /// itself answers (a PING) is appended to `out`.
+    /// Takes in one frame of the peer. `attach` makes what belongs to a channel that the frame opens, and is told how many items each
+    /// side may send ahead on it, if that is limited; what the protocol itself answers (a PING) is appended to `out`.
     ///
     /// # Errors
     /// [`ProtocolError`] if the peer broke the protocol; the gateway is to be ended.
@@ -149,7 +164,7 @@ impl<C> Session<C> {
     pub fn receive<'a, 's>(
         &'s mut self,
         frame: Frame<'a>,
-        attach: impl FnOnce(ChannelId) -> C,
+        attach: impl FnOnce(ChannelId, Option<u32>) -> C,
         out: &mut Vec<u8>,
     ) -> Result<Event<'a, 's, C>, ProtocolError> {
         let Frame { kind, encoding, channel: id, payload } = frame;
@@ -196,6 +211,15 @@ impl<C> Session<C> {
             }
             Kind::Pong => Ok(Event::Pong(payload)),
             Kind::Terminate => Ok(Event::Terminate(encoding, payload)),
+            Kind::Credit => {
+                let items = payload[..].try_into().map(u32::from_le_bytes).ok().filter(|items| *items > 0);
+                let items = items.ok_or(ProtocolError::BadPayload(kind, payload.len()))?;
+                match self.channels.get(&id) {
+                    Some(channel) => return Ok(Event::Credit { channel: &channel.attached, items }),
+                    None => self.early_credit = Some((id, items)),
+                }
+                Ok(Event::Nothing)
+            }
         }
     }
 
@@ -270,7 +294,11 @@ impl<C> Session<C> {
         Ok(())
     }
 
-    fn accept(&mut self, id: ChannelId, attach: impl FnOnce(ChannelId) -> C) -> Result<&C, ProtocolError> {
+    fn accept(
+        &mut self,
+        id: ChannelId,
+        attach: impl FnOnce(ChannelId, Option<u32>) -> C,
+    ) -> Result<&C, ProtocolError> {
         let of_peer = match self.side {
             Side::Coordinator => id.number().is_multiple_of(2),
             Side::Worker => id.number() % 2 == 1,
@@ -281,7 +309,8 @@ impl<C> Session<C> {
         match self.channels.entry(id) {
             Entry::Occupied(_) => Err(ProtocolError::BadChannel(id, "is in use")),
             Entry::Vacant(vacant) => {
-                Ok(&vacant.insert(Channel { state: State::Open, attached: attach(id) }).attached)
+                let credit = self.early_credit.take().and_then(|(of, items)| (of == id).then_some(items));
+                Ok(&vacant.insert(Channel { state: State::Open, attached: attach(id, credit) }).attached)
             }
         }
     }

@@ -86,7 +86,7 @@ impl End {
         while let Some(frame) = self.reader.next(&mut input)? {
             let id = frame.channel;
             let logs = &mut self.logs;
-            let attach = |id| Rc::clone(logs.entry(id).or_default());
+            let attach = |id, _| Rc::clone(logs.entry(id).or_default());
             match self.session.receive(frame, attach, &mut replies)? {
                 Event::Item { channel, payload, .. } => channel.borrow_mut().items.push(payload.into_owned()),
                 Event::ItemsEnded(log) => log.borrow_mut().item_ends += 1,
@@ -235,4 +235,31 @@ fn losing_the_gateway_ends_every_channel_once() {
     let ends: Vec<bool> = end.session.lose().map(|(_, items_end)| items_end).collect();
     assert_eq!(ends.iter().filter(|&&end| end).count(), 1, "one of the two had told its end before");
     assert_eq!(end.session.channel_count(), 0);
+}
+
+#[test]
+fn credit_in_front_of_an_opening_is_its_channels_and_later_adds_to_it() {
+    let mut session = Session::new(Side::Worker);
+    let receive = |session: &mut Session<Option<u32>>, kind, id: u32, payload: &[u8]| {
+        let mut bytes = Vec::new();
+        frame::write(&mut bytes, kind, Encoding::Message, ChannelId::new(id), payload);
+        let frame = FrameReader::default().next(&mut &bytes[..])?.unwrap();
+        session.receive(frame, |_, credit| credit, &mut Vec::new()).map(|event| match event {
+            Event::Credit { channel, items } => (*channel, Some(items)),
+            Event::Opened(channel) | Event::Execute { channel, .. } => (*channel, None),
+            Event::Nothing => (None, None),
+            other => panic!("{other:?}"),
+        })
+    };
+    let mut receive = |kind, id, payload: &[u8]| receive(&mut session, kind, id, payload);
+    let five = 5u32.to_le_bytes();
+    assert_eq!(receive(Kind::Credit, 1, &five).unwrap(), (None, None));
+    assert_eq!(receive(Kind::Open, 1, b"").unwrap(), (Some(5), None));
+    assert_eq!(receive(Kind::Open, 3, b"").unwrap(), (None, None));
+    assert_eq!(receive(Kind::Credit, 1, &five).unwrap(), (Some(5), Some(5)));
+    assert_eq!(receive(Kind::Credit, 7, &five).unwrap(), (None, None));
+    assert_eq!(receive(Kind::Execute, 5, b"N.").unwrap(), (None, None));
+    assert_eq!(receive(Kind::Execute, 7, b"N.").unwrap(), (None, None), "it was of what came next");
+    assert_eq!(receive(Kind::Credit, 1, b"abc"), Err(ProtocolError::BadPayload(Kind::Credit, 3)));
+    assert_eq!(receive(Kind::Credit, 1, &[0; 4]), Err(ProtocolError::BadPayload(Kind::Credit, 4)));
 }

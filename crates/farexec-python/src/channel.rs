@@ -189,6 +189,21 @@ pub(crate) struct PyChannel {
 }
 
 impl PyChannel {
+    /// Waits for the credit of one item.
+    fn reserve(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let reserved = waiting(py, self.home.hub(), timeout, |wait| self.channel.reserve(wait))?;
+        reserved.map_err(|error| errors::send(py, self.home.raiser, error))
+    }
+
+    fn send_in_time(&self, py: Python<'_>, item: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
+        let channel = self.channel.clone();
+        let room = working(py, self.home.hub(), timeout, move |wait| channel.finish_sending(wait))?;
+        room.map_err(|error| errors::send(py, self.home.raiser, error))?;
+        self.reserve(py, timeout)?;
+        let sent = self.channel.start_sending(&PyItem::new(item, Some(&self.home)));
+        sent.map(drop).map_err(|error| errors::send(py, self.home.raiser, error))
+    }
+
     pub(crate) fn decode<'py>(&self, py: Python<'py>, payload: &Payload) -> PyResult<Bound<'py, PyAny>> {
         self.codec.decode(decode::payload(py, payload, &self.home)?)
     }
@@ -218,11 +233,20 @@ impl PyChannel {
 
     /// Sends one item. It is on its way when this returns.
     ///
-    /// It waits only if the worker is more than a mebibyte behind.
+    /// It waits only if the worker is more than a mebibyte behind, or as many items as `max_pending` of the channel says. With `timeout`,
+    /// a number of seconds, it waits no longer than that for room, and then sends nothing.
     ///
-    /// Raises DumpError if a part of the item is of a type that cannot be sent, OSError if the channel is closed.
-    fn send(&self, py: Python<'_>, item: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Raises DumpError if a part of the item is of a type that cannot be sent, OSError if the channel is closed, TimeoutError if there
+    /// was no room in time.
+    #[pyo3(signature = (item, timeout=None))]
+    fn send(&self, py: Python<'_>, item: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
         let encoded = self.codec.encode(item)?;
+        if timeout.is_some() {
+            return self.send_in_time(py, encoded.as_ref().unwrap_or(item), timeout);
+        }
+        if self.channel.is_limited() {
+            self.reserve(py, None)?;
+        }
         if let Ok(bytes) = encoded.as_ref().unwrap_or(item).cast_exact::<PyBytes>()
             && self.home.greenlets.is_none()
             && !self.home.is_awaited

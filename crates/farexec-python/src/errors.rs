@@ -58,6 +58,7 @@ class!(host_unreachable_class, "HostUnreachable");
 class!(authentication_failed_class, "AuthenticationFailed");
 class!(rsync_error_class, "RSyncError");
 class!(workers_died_class, "WorkersDied");
+class!(journal_error_class, "JournalError");
 
 /// An exception of a class with one text.
 pub(crate) fn exception(class: PyResult<Bound<'_, PyType>>, text: String) -> PyErr {

@@ -84,7 +84,7 @@ impl PyGateway {
     }
 
     /// Executes source text; see `farexec.Gateway.remote_exec`. `face`: what `channel.gateway` gives.
-    #[pyo3(signature = (face, source, file, line, call, kwargs, beside=false))]
+    #[pyo3(signature = (face, source, file, line, call, kwargs, beside=false, max_pending=None))]
     #[allow(clippy::too_many_arguments, reason = "called in one place, by position")]
     fn execute<'py>(
         &self,
@@ -96,11 +96,20 @@ impl PyGateway {
         call: Option<String>,
         kwargs: &Bound<'py, PyDict>,
         beside: bool,
+        max_pending: Option<u32>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let home = self.home(py, face);
         let kwargs = PyKwargs::new(kwargs, &home);
-        let request =
-            Request { source, file, line, call: call.as_deref(), kwargs: &kwargs, beside, part: None };
+        let request = Request {
+            source,
+            file,
+            line,
+            call: call.as_deref(),
+            kwargs: &kwargs,
+            beside,
+            max_pending,
+            part: None,
+        };
         let channel = self.gateway.execute(&request).map_err(|error| errors::execute(py, error))?;
         if beside { home.channel_without_codec(py, channel) } else { home.channel(py, channel) }
     }
@@ -122,8 +131,15 @@ impl PyGateway {
         self.codec.set(codec);
     }
 
-    fn newchannel<'py>(&self, py: Python<'py>, face: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let channel = self.gateway.new_channel().map_err(|error| errors::gateway(py, error))?;
+    #[pyo3(signature = (face, max_pending=None))]
+    fn newchannel<'py>(
+        &self,
+        py: Python<'py>,
+        face: Py<PyAny>,
+        max_pending: Option<u32>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let channel =
+            self.gateway.new_limited_channel(max_pending).map_err(|error| errors::gateway(py, error))?;
         self.home(py, face).channel(py, channel)
     }
 

@@ -19,6 +19,7 @@ mod map;
 mod queue;
 mod rsync;
 mod serialize;
+mod tasks;
 mod waiting;
 mod worker;
 
@@ -42,6 +43,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(rsync::rsync, module)?)?;
     module.add_function(wrap_pyfunction!(command::command, module)?)?;
     module.add_class::<map::PyMap>()?;
+    module.add_class::<tasks::PyTasks>()?;
     module.add_class::<call::PyRemoteFunction>()?;
     module.add_class::<worker::PyWorker>()?;
     module.add("WORKER_INTERFACE", worker::INTERFACE)?;

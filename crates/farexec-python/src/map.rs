@@ -1,10 +1,13 @@
 //! `Map`: the iterator that `Group.map` returns. It is driven by whoever asks for the next result.
 
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use farexec::{ChannelId, Map, MapError, MapOptions, MapResult, TaskError, Wait, WaitError};
+use farexec::{
+    ChannelId, Gateway, Map, MapError, MapOptions, MapResult, Progress, TaskError, Wait, WaitError,
+};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyTuple};
@@ -29,6 +32,10 @@ pub(crate) struct PyMap {
     greenlets: Option<Greenlets>,
     /// Whether an error is a result like others, and not raised.
     returns_errors: bool,
+    /// Is told of the progress.
+    watcher: Option<Py<PyAny>>,
+    /// The last of it that was told, for those who ask meanwhile.
+    told: Mutex<Progress>,
 }
 
 /// For answers, in which channels mean nothing: they come from many gateways. It is a type of its own also because `loads` takes a tenth
@@ -66,6 +73,10 @@ impl PyMap {
         prefetch: Option<usize>,
         replace: bool,
         returns_errors: bool,
+        max_pending: Option<usize>,
+        journal: Option<PathBuf>,
+        total: Option<u64>,
+        watcher: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let function = call::described(function)?;
         let mut options = MapOptions::default();
@@ -74,13 +85,28 @@ impl PyMap {
         options.retries = retries;
         options.prefetch = prefetch;
         options.replace = replace;
+        options.max_pending = max_pending;
+        options.journal = journal;
         options.timeout = timeout.map(seconds).transpose()?;
         let native = group.group.clone();
         let map = py.detach(move || Map::new(&native, &function, options));
-        let map = map.map_err(|error| map_error(py, error))?;
+        let mut map = map.map_err(|error| map_error(py, error))?;
+        map.expect(total);
         let items = items.try_iter()?.unbind();
+        let told = Mutex::new(map.progress());
         let map = Mutex::new(State::Idle(Box::new(map)));
-        Ok(Self { map, items, face, greenlets: group.greenlets(py), returns_errors })
+        Ok(Self { map, items, face, greenlets: group.greenlets(py), returns_errors, watcher, told })
+    }
+
+    /// How far it is: now; or at most a moment ago, while somebody waits for the next result.
+    #[getter]
+    fn progress<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let now = match &*lock(&self.map) {
+            State::Idle(map) => Some(map.progress()),
+            State::Advancing | State::Over => None,
+        };
+        let progress = now.unwrap_or_else(|| lock(&self.told).clone());
+        progress_object(py, &progress)
     }
 
     fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -113,7 +139,7 @@ impl PyMap {
         py: Python<'py>,
         wait: impl FnMut(&mut Map) -> PyResult<Result<(), MapError>>,
     ) -> PyResult<Poll<Option<Bound<'py, PyAny>>>> {
-        let mut state = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.map);
         let mut map = match std::mem::replace(&mut *state, State::Advancing) {
             State::Idle(map) => map,
             State::Advancing => {
@@ -130,7 +156,7 @@ impl PyMap {
         drop(state);
         let result = self.advance(py, &mut map, wait);
         let next = if matches!(result, Ok(Poll::Ready(None))) { State::Over } else { State::Idle(map) };
-        *self.map.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        *lock(&self.map) = next;
         result
     }
 
@@ -145,12 +171,13 @@ impl PyMap {
                 return self.result(py, result).map(|result| Poll::Ready(Some(result)));
             }
             self.fill(py, map)?;
+            self.tell(py, map)?;
             if map.is_done() {
                 return Ok(Poll::Ready(None));
             }
             map.dispatch();
             let waited = wait(map)?;
-            self.adopt(py, map)?;
+            adopt(py, &self.face, self.greenlets.as_ref(), map.replacements())?;
             match waited {
                 Err(MapError::Wait(WaitError::Pending)) => return Ok(Poll::Pending),
                 waited => waited.map_err(|error| map_error(py, error))?,
@@ -175,30 +202,63 @@ impl PyMap {
         Ok(())
     }
 
-    fn adopt(&self, py: Python<'_>, map: &mut Map) -> PyResult<()> {
-        for (old, gateway) in map.replacements() {
-            let id = gateway.id().to_owned();
-            let spec = gateway.spec().to_string();
-            let greenlets = self.greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py));
-            let gateway = PyGateway::new(gateway, greenlets);
-            self.face.bind(py).call_method1("_adopt", (old, gateway, spec, id))?;
+    /// Tells of the progress, if there is news.
+    fn tell(&self, py: Python<'_>, map: &mut Map) -> PyResult<()> {
+        let Some(progress) = map.news() else { return Ok(()) };
+        lock(&self.told).clone_from(&progress);
+        match &self.watcher {
+            Some(watcher) => watcher.call1(py, (progress_object(py, &progress)?,)).map(drop),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn result<'py>(&self, py: Python<'py>, result: MapResult) -> PyResult<Bound<'py, PyAny>> {
-        let error = match result.answer {
-            Ok(payload) => match call::result(py, &payload)? {
-                Ok(result) => return Ok(result),
-                Err(error) => error,
-            },
-            Err(error) => task_error(py, result.index, &error),
-        };
-        if self.returns_errors { Ok(error.into_value(py).into_bound(py).into_any()) } else { Err(error) }
+        match outcome(py, result) {
+            Err(error) if self.returns_errors => Ok(error.into_value(py).into_bound(py).into_any()),
+            result => result,
+        }
     }
 }
 
-fn seconds(seconds: f64) -> PyResult<Duration> {
+/// Tells a `farexec.Group` of workers that took the place of others.
+pub(crate) fn adopt(
+    py: Python<'_>,
+    face: &Py<PyAny>,
+    greenlets: Option<&Greenlets>,
+    replacements: Vec<(String, Gateway)>,
+) -> PyResult<()> {
+    for (old, gateway) in replacements {
+        let id = gateway.id().to_owned();
+        let spec = gateway.spec().to_string();
+        let gateway = PyGateway::new(gateway, greenlets.map(|greenlets| greenlets.clone_ref(py)));
+        face.bind(py).call_method1("_adopt", (old, gateway, spec, id))?;
+    }
+    Ok(())
+}
+
+/// What came of an item.
+pub(crate) fn outcome<'py>(py: Python<'py>, result: MapResult) -> PyResult<Bound<'py, PyAny>> {
+    match result.answer {
+        Ok(payload) => call::result(py, &payload)?,
+        Err(error) => Err(task_error(py, result.index, &error)),
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn progress_object<'py>(py: Python<'py>, progress: &Progress) -> PyResult<Bound<'py, PyAny>> {
+    let workers = progress.workers.iter().map(|worker| {
+        let seconds = (worker.start.as_secs_f64(), worker.wait.as_secs_f64(), worker.work.as_secs_f64());
+        (&worker.id, worker.done, worker.failed, worker.running, seconds.0, seconds.1, seconds.2)
+    });
+    let workers: Vec<_> = workers.collect();
+    let arguments = (progress.done, progress.failed, progress.running, progress.total, workers);
+    py.import("farexec._progress")?.getattr("make")?.call1(arguments)
+}
+
+pub(crate) fn seconds(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds)
         .map_err(|_| PyValueError::new_err(format!("a timeout is a number of seconds, not {seconds}")))
 }
@@ -218,11 +278,12 @@ fn task_error(py: Python<'_>, index: u64, error: &TaskError) -> PyErr {
     errors::exception(class, format!("no result for item {index}: {error}"))
 }
 
-fn map_error(py: Python<'_>, error: MapError) -> PyErr {
+pub(crate) fn map_error(py: Python<'_>, error: MapError) -> PyErr {
     match error {
         MapError::Function(error) => {
             errors::remote_object(py, Raiser::Package, &error).map_or_else(|error| error, PyErr::from_value)
         }
+        MapError::Journal(error) => errors::exception(errors::journal_error_class(py), error.to_string()),
         MapError::Item { .. } => errors::dump_error(py, Raiser::Package, &error),
         MapError::Exec(error) => errors::execute(py, error),
         MapError::Wait(WaitError::Interrupted | WaitError::Pending) => errors::interrupted(py),

@@ -61,6 +61,12 @@ impl Callback {
                 link.fail_channel(self.channel, &report);
             }
         }
+        if !is_end
+            && inbox.flow().is_some()
+            && let Some(link) = self.link.upgrade()
+        {
+            link.item_taken(inbox);
+        }
         if is_end {
             // What the function holds on to is often what holds on to the channel.
             let function = std::mem::replace(&mut *self.function.lock(), Box::new(|_| Ok(())));

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::callback::{self, Callback};
 use crate::end::{ChannelEnd, RemoteError};
+use crate::flow::Flow;
 use crate::gateway::Gateway;
 use crate::inbox::{Inbox, Sink};
 use crate::limits::SENT_IN_PLACE;
@@ -114,17 +115,65 @@ impl Channel {
 
     /// Sends an item: anything serde can write.
     ///
-    /// It returns as soon as the item is on its way, and waits only if the worker is more than a mebibyte behind.
+    /// It returns as soon as the item is on its way, and waits only if the worker is more than a mebibyte behind, or as many items as
+    /// the channel was limited to.
     ///
     /// # Errors
     /// [`SendError`]; unless it is a [`SendError::Wait`], nothing was sent.
     pub fn send<T: Serialize + ?Sized>(&self, item: &T) -> Result<(), SendError> {
+        self.reserve(&Wait::forever())?;
         let item = farexec_proto::serde::AsItem(item);
         if self.start_sending(&item)? { self.finish_sending(&Wait::forever()) } else { Ok(()) }
     }
 
+    /// Sends an item once the far end has room for it, but waits no longer than `timeout` for that.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was sent then.
+    pub fn send_timeout<T: Serialize + ?Sized>(&self, item: &T, timeout: Duration) -> Result<(), SendError> {
+        let wait = Wait::at_most(timeout);
+        self.finish_sending(&wait)?;
+        self.reserve(&wait)?;
+        self.start_sending(&farexec_proto::serde::AsItem(item)).map(drop)
+    }
+
+    /// Whether a sender that is too many items ahead waits: [`Source::max_pending`](crate::Source::max_pending).
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.0.inbox.flow().is_some()
+    }
+
+    /// Waits until one more item may be sent, if that is limited; then it has to be.
+    ///
+    /// # Errors
+    /// [`SendError`]
+    #[inline]
+    pub fn reserve(&self, wait: &Wait<'_>) -> Result<(), SendError> {
+        match self.0.inbox.flow() {
+            None => Ok(()),
+            Some(flow) => self.wait_for_credit(flow, wait),
+        }
+    }
+
+    #[cold]
+    fn wait_for_credit(&self, flow: &Flow, wait: &Wait<'_>) -> Result<(), SendError> {
+        let is_open = self.0.gateway.link().wait(Some(&self.0.inbox), wait, || {
+            if self.0.inbox.state().closed {
+                return Some(false);
+            }
+            flow.take().then_some(true)
+        })?;
+        if is_open { Ok(()) } else { Err(self.closed_error()) }
+    }
+
+    /// An item that arrived was taken by somebody else than [`receive`](Self::receive).
+    pub(crate) fn item_taken(&self) {
+        self.0.gateway.link().item_taken(&self.0.inbox);
+    }
+
     /// Sends an item of any object model, without ever waiting. Returns whether so much is under way that the caller
-    /// should wait ([`finish_sending`](Self::finish_sending)) before it sends more.
+    /// should wait ([`finish_sending`](Self::finish_sending)) before it sends more. On a channel that is limited,
+    /// [`reserve`](Self::reserve) comes first.
     ///
     /// # Errors
     /// [`SendError`]; nothing was sent then.
@@ -140,6 +189,9 @@ impl Channel {
             });
             let result =
                 result.and_then(|()| self.0.gateway.link().send(&frames).map_err(|e| self.send_error(e)));
+            if let (Err(_), Some(flow)) = (&result, self.0.inbox.flow()) {
+                flow.give(1);
+            }
             frames.clear();
             if frames.capacity() <= KEPT_CAPACITY {
                 buffer.replace(frames);
@@ -214,7 +266,7 @@ impl Channel {
     /// [`ReceiveError`].
     pub fn receive_payload(&self, wait: &Wait<'_>) -> Result<Payload, ReceiveError> {
         self.check_not_inherited()?;
-        self.0.gateway.link().wait(Some(&self.0.inbox), wait, || {
+        let received = self.0.gateway.link().wait(Some(&self.0.inbox), wait, || {
             let mut state = self.0.inbox.state();
             if let Some(payload) = state.items.pop_front() {
                 return Some(Ok(payload));
@@ -227,7 +279,11 @@ impl Channel {
                 Some(error) => ReceiveError::Remote(error),
                 None => ReceiveError::End(end),
             }))
-        })?
+        })?;
+        if received.is_ok() {
+            self.item_taken();
+        }
+        received
     }
 
     /// Receives the next item if it is there.
@@ -236,7 +292,9 @@ impl Channel {
         if self.is_inherited() {
             return None;
         }
-        self.0.inbox.state().items.pop_front()
+        let payload = self.0.inbox.state().items.pop_front()?;
+        self.item_taken();
+        Some(payload)
     }
 
     /// An iterator over the items that ends with the channel.

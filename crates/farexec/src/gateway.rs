@@ -8,12 +8,14 @@ use farexec_proto::control::{Hello, Status, Terminate};
 use farexec_proto::encoding::StringCoercion;
 use farexec_proto::frame::Kind;
 use farexec_proto::handshake::PROTOCOL_VERSION;
+use farexec_proto::session::write_credit;
 use farexec_proto::{ChannelId, Encoding, frame};
 
 use crate::call::Lanes;
 use crate::channel::Channel;
 use crate::end::{Cause, EndReason};
 use crate::error::{ExecError, GatewayError, StartError};
+use crate::inbox::Inbox;
 use crate::interpreter::{self, Setting};
 use crate::limits::{GONE_AFTER_KILL, START_TIMEOUT};
 use crate::link::{Link, SendFailure};
@@ -268,12 +270,13 @@ impl Gateway {
     pub fn execute<K: Kwargs>(&self, request: &Request<'_, K>) -> Result<Channel, ExecError> {
         let link = &self.0.link;
         link.check_not_inherited()?;
-        let inbox = link.open_channel();
+        let inbox = link.open_channel(request.max_pending);
         if request.beside {
             // It is a part of farexec, to which strings are what they are.
             inbox.set_coercion(StringCoercion::DEFAULT);
         }
         let mut out = Vec::new();
+        write_limit(&inbox, request.max_pending, &mut out);
         let written = frame::write_with(&mut out, Kind::Execute, inbox.id, |out| {
             link.encode(request, out).map_err(ExecError::from)
         });
@@ -293,9 +296,19 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError`] if the gateway has ended.
     pub fn new_channel(&self) -> Result<Channel, GatewayError> {
+        self.new_limited_channel(None)
+    }
+
+    /// A new channel on which no more than `max_pending` items that were sent wait for their receiver, at either end: see
+    /// [`Source::max_pending`].
+    ///
+    /// # Errors
+    /// [`GatewayError`] if the gateway has ended.
+    pub fn new_limited_channel(&self, max_pending: Option<u32>) -> Result<Channel, GatewayError> {
         self.0.link.check_not_inherited()?;
-        let inbox = self.0.link.open_channel();
+        let inbox = self.0.link.open_channel(max_pending);
         let mut out = Vec::new();
+        write_limit(&inbox, max_pending, &mut out);
         frame::write(&mut out, Kind::Open, Encoding::Message, inbox.id, &[]);
         self.0.link.send_with_next(&out)?;
         Ok(Channel::new(inbox, self.clone()))
@@ -389,6 +402,13 @@ impl Gateway {
             Ok(_) => Termination::Ended,
             Err(_) => Termination::Stuck,
         }
+    }
+}
+
+/// Appends how many items may be sent ahead on a channel that is opened next, if the far end knows of that.
+fn write_limit(inbox: &Inbox, max_pending: Option<u32>, out: &mut Vec<u8>) {
+    if let (Some(_), Some(items)) = (inbox.flow(), max_pending) {
+        write_credit(inbox.id, items, out);
     }
 }
 

@@ -14,6 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::callback::Callback;
 use crate::channel::Handle;
 use crate::end::{ChannelEnd, RemoteError};
+use crate::flow::Flow;
 use crate::payload::Payload;
 use crate::receive_queue::Feed;
 use crate::transport::Bridge;
@@ -25,6 +26,8 @@ pub(crate) struct Inbox {
     coercion: SharedCoercion,
     /// How many of the gateway's channels feed callbacks, queues and wakers: shared with its link, which reads for those.
     consumers: Arc<AtomicUsize>,
+    /// How much may be sent ahead, if that is limited.
+    flow: Option<Flow>,
     state: Mutex<State>,
 }
 
@@ -107,7 +110,12 @@ pub(crate) enum Delivery {
 }
 
 impl Inbox {
-    pub(crate) fn new(id: ChannelId, coercion: StringCoercion, consumers: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(
+        id: ChannelId,
+        coercion: StringCoercion,
+        consumers: Arc<AtomicUsize>,
+        max_pending: Option<u32>,
+    ) -> Self {
         let state = State {
             items: VecDeque::new(),
             end: None,
@@ -120,7 +128,8 @@ impl Inbox {
             parked: Vec::new(),
             wakers: Wakers::counted_in(&consumers),
         };
-        Self { id, coercion: SharedCoercion::from(coercion), consumers, state: Mutex::new(state) }
+        let (coercion, flow) = (SharedCoercion::from(coercion), max_pending.map(Flow::new));
+        Self { id, coercion, consumers, flow, state: Mutex::new(state) }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -164,6 +173,21 @@ impl Inbox {
         } else {
             state.pass_on(self, Delivery::Item(payload));
         }
+    }
+
+    /// How much may be sent ahead, if that is limited.
+    #[inline]
+    pub(crate) fn flow(&self) -> Option<&Flow> {
+        self.flow.as_ref()
+    }
+
+    /// The far end takes so many more items. Returns whether a thread that waited for it was woken.
+    pub(crate) fn add_credit(&self, items: u32) -> bool {
+        let Some(flow) = &self.flow else { return false };
+        flow.give(items);
+        let mut state = self.state.lock();
+        state.wake();
+        !state.parked.is_empty()
     }
 
     /// Whether something arrived that nobody could take so far: there was never a handle.

@@ -29,6 +29,7 @@ mod channel;
 mod end;
 mod error;
 mod extension;
+mod flow;
 mod function;
 mod futures;
 mod gateway;
@@ -72,7 +73,10 @@ pub use futures::{ChannelSink, ChannelStream, ResultStream};
 pub use gateway::{Gateway, Termination};
 pub use group::Group;
 pub use interpreter::know_interpreter;
-pub use map::{Map, MapError, MapOptions, MapResult, ResultError, Results, TaskError};
+pub use map::{
+    JournalError, Map, MapError, MapOptions, MapResult, Progress, ResultError, Results, TaskError,
+    WorkerProgress,
+};
 pub use multichannel::MultiChannel;
 pub use output::{OutputLine, OutputStream};
 pub use payload::Payload;

@@ -109,5 +109,11 @@ pub(crate) const MAP_WINDOW: usize = 1 << 16;
 pub(crate) const MAP_RESTARTS: u32 = 3;
 pub(crate) const MAP_RESTART_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long results that were written to a journal may be left to the system before it is made to keep them, even if the power fails.
+pub(crate) const JOURNAL_SYNC: Duration = Duration::from_secs(1);
+
+/// How often the progress of a map is told at most.
+pub(crate) const MAP_PROGRESS: Duration = Duration::from_millis(100);
+
 /// Functions that one lane of calls knows at most, which its worker keeps.
 pub(crate) const LANE_FUNCTIONS: usize = 1024;

@@ -32,7 +32,7 @@ use farexec_proto::encoding::{Encode, EncodeError, StringCoercion, dump, encode_
 use farexec_proto::frame::FrameReader;
 use farexec_proto::handshake::MarkerScanner;
 use farexec_proto::serde::AsItem;
-use farexec_proto::session::{Event, Session, Side};
+use farexec_proto::session::{Event, Session, Side, write_credit};
 use farexec_proto::{ChannelId, Encoding};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -86,6 +86,8 @@ pub(crate) struct Link {
     coercion: SharedCoercion,
     /// Whether the worker reads the message encoding: Python 2 does not.
     reads_message: AtomicBool,
+    /// Whether the far end knows CREDIT, so that what may be sent ahead can be limited.
+    knows_credit: AtomicBool,
     asked_to_end: AtomicBool,
     /// The input has ended; it is only a matter of learning why.
     input_ended: AtomicBool,
@@ -194,6 +196,7 @@ impl Link {
             coercion: SharedCoercion::default(),
             // A coordinator learns it from the worker; a worker is told by the code that it executes.
             reads_message: AtomicBool::new(side == Side::Worker),
+            knows_credit: AtomicBool::new(false),
             asked_to_end: AtomicBool::new(false),
             input_ended: AtomicBool::new(false),
             far_pid: AtomicU32::new(0),
@@ -272,10 +275,24 @@ impl Link {
     }
 
     /// A new channel of this side's.
-    pub(crate) fn open_channel(&self) -> Arc<Inbox> {
+    pub(crate) fn open_channel(&self, max_pending: Option<u32>) -> Arc<Inbox> {
+        let max_pending = max_pending.filter(|_| self.knows_credit.load(Ordering::Relaxed));
         let mut session = self.session.lock();
-        let (_, inbox) = session.open(|id| self.inbox(id));
+        let (_, inbox) = session.open(|id| self.inbox(id, max_pending));
         Arc::clone(inbox)
+    }
+
+    /// Tells the far end that an item which arrived was taken, if that is to be told.
+    #[inline]
+    pub(crate) fn item_taken(&self, inbox: &Inbox) {
+        if let Some(flow) = inbox.flow()
+            && let Some(items) = flow.took()
+        {
+            let mut out = Vec::new();
+            write_credit(inbox.id, items, &mut out);
+            // Who is gone needs no credit.
+            let _ = self.send(&out);
+        }
     }
 
     /// Takes back a channel that the far end was never told of.
@@ -300,7 +317,7 @@ impl Link {
 
     /// What is left of a channel that ended with nothing in it before anybody had a handle on it.
     fn closed_channel(&self, id: ChannelId) -> Arc<Inbox> {
-        let inbox = self.inbox(id);
+        let inbox = self.inbox(id, None);
         inbox.close(match self.end.get() {
             Some(reason) => ChannelEnd::Gateway(reason.clone()),
             None => ChannelEnd::Closed,
@@ -308,8 +325,8 @@ impl Link {
         inbox
     }
 
-    fn inbox(&self, id: ChannelId) -> Arc<Inbox> {
-        Arc::new(Inbox::new(id, self.coercion(), Arc::clone(&self.consumers)))
+    fn inbox(&self, id: ChannelId, max_pending: Option<u32>) -> Arc<Inbox> {
+        Arc::new(Inbox::new(id, self.coercion(), Arc::clone(&self.consumers), max_pending))
     }
 
     /// A channel feeds a callback or a queue from now on.
@@ -508,7 +525,7 @@ impl Link {
             if let Some(trace) = self.trace() {
                 trace.received(&self.id, &frame);
             }
-            let event = match session.receive(frame, |id| self.inbox(id), &mut replies) {
+            let event = match session.receive(frame, |id, credit| self.inbox(id, credit), &mut replies) {
                 Ok(event) => event,
                 Err(error) => break Some(error.to_string()),
             };
@@ -516,6 +533,7 @@ impl Link {
                 Event::Item { channel, encoding, payload } => {
                     woken |= channel.deliver(encoding, payload.into_owned());
                 }
+                Event::Credit { channel, items } => woken |= channel.add_credit(items),
                 Event::ItemsEnded(inbox) => woken |= inbox.end_items(ChannelEnd::Closed),
                 Event::Closed { channel, error, .. } => {
                     let end = match error {
@@ -535,6 +553,7 @@ impl Link {
                             continue;
                         }
                         self.reads_message.store(hello.reads_message, Ordering::Relaxed);
+                        self.knows_credit.store(hello.knows_credit, Ordering::Relaxed);
                         self.far_pid.store(hello.pid, Ordering::Relaxed);
                         self.answers.lock().set_hello(hello);
                         woken = true;

@@ -5,12 +5,17 @@
 //! died, is [`farm`]'s; `mapper.py` is the far end.
 
 mod farm;
+mod identity;
+mod journal;
 mod pool;
+mod progress;
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use farexec_proto::control::ErrorReport;
 use farexec_proto::encoding::{Encode, EncodeError};
+use farexec_proto::{Encoding, Value};
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -19,10 +24,14 @@ use crate::error::{ExecError, StartError};
 use crate::function::Function;
 use crate::gateway::Gateway;
 use crate::group::Group;
+use crate::limits::MAP_PROGRESS;
 use crate::payload::Payload;
 use crate::wait::{Wait, WaitError};
 use farm::{Farm, Outcome};
+use journal::Journal;
+pub use journal::JournalError;
 use pool::Pool;
+pub use progress::{Progress, WorkerProgress};
 
 /// The far end of maps and of calls.
 pub(crate) const MAPPER: &str = include_str!("mapper.py");
@@ -42,13 +51,35 @@ pub struct MapOptions {
     /// How many items a worker has at a time, so that it is never idle; by default as many as it does in some milliseconds, and two at
     /// least.
     pub prefetch: Option<usize>,
+    /// How many items may be under way at most, from being taken until their result is: those that workers have, and those whose
+    /// results nobody took, for instance because an earlier one is still missing. 65,536 if not given.
+    pub max_pending: Option<usize>,
     /// Whether a worker that died is replaced by one from the same spec.
     pub replace: bool,
+    /// A function that every worker calls before anything else, and a tuple of its arguments. If it raises, no results come.
+    pub initializer: Option<(Function, Value)>,
+    /// A file that keeps the results: a run of the same function over the same items takes up what another run has left in it. Items
+    /// that failed are tried again.
+    pub journal: Option<PathBuf>,
+    /// Whether a worker has an item ahead even if items take long: it is never idle then, and an item waits that another worker might
+    /// be free for.
+    pub(crate) has_ahead: bool,
 }
 
 impl Default for MapOptions {
     fn default() -> Self {
-        Self { ordered: true, star: false, retries: 3, timeout: None, prefetch: None, replace: true }
+        Self {
+            ordered: true,
+            star: false,
+            retries: 3,
+            timeout: None,
+            prefetch: None,
+            max_pending: None,
+            replace: true,
+            initializer: None,
+            journal: None,
+            has_ahead: true,
+        }
     }
 }
 
@@ -96,6 +127,9 @@ pub enum MapError {
         /// What is wrong with it.
         source: EncodeError,
     },
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The time was up, or the caller was called away. Nothing is lost: ask again.
     #[error(transparent)]
     Wait(#[from] WaitError),
@@ -110,8 +144,15 @@ fn because(error: &Option<StartError>) -> String {
 pub struct Map {
     farm: Farm,
     pool: Pool,
+    journal: Option<Journal>,
     is_over: bool,
+    total: Option<u64>,
+    /// What was told last, and when, if anybody asks.
+    told: Option<(Instant, Counts)>,
 }
+
+/// How many items are done, have failed, are with workers.
+type Counts = (u64, u64, u64);
 
 /// A result, and the position of its item.
 #[derive(Debug)]
@@ -126,11 +167,32 @@ impl Map {
     /// Has the workers of a group call `function`, from now on.
     ///
     /// # Errors
-    /// [`MapError::NoWorkers`] if the group has no gateways.
+    /// [`MapError::NoWorkers`] if the group has no gateways; [`MapError::Journal`].
     pub fn new(group: &Group, function: &Function, options: MapOptions) -> Result<Self, MapError> {
+        let run = || identity::of_run(function, &options);
+        let journal = options.journal.as_ref().map(|path| Journal::open(path, &run())).transpose()?;
+        Self::make(group, Some(function), journal, options)
+    }
+
+    /// Has the workers of a group call what each item says, from now on: a tuple of a function, a sequence of arguments, and a dict of
+    /// those with names. The function is a dict of `module` and `call`, or of `source`, `file`, `line` and `call`, as the fields of
+    /// [`Function`] are. There is no journal. No call waits behind a long one.
+    ///
+    /// # Errors
+    /// [`MapError::NoWorkers`] if the group has no gateways.
+    pub fn of_calls(group: &Group, options: MapOptions) -> Result<Self, MapError> {
+        Self::make(group, None, None, MapOptions { has_ahead: false, ..options })
+    }
+
+    fn make(
+        group: &Group,
+        function: Option<&Function>,
+        journal: Option<Journal>,
+        options: MapOptions,
+    ) -> Result<Self, MapError> {
         let mut farm = Farm::new(options.clone());
         let pool = Pool::new(group, function, &options, &mut farm)?;
-        Ok(Self { farm, pool, is_over: false })
+        Ok(Self { farm, pool, journal, is_over: false, total: None, told: None })
     }
 
     /// How many items could be put in now without any of them having to wait for long.
@@ -142,9 +204,19 @@ impl Map {
     /// Puts in an item.
     ///
     /// # Errors
-    /// [`MapError::Item`]; it is not put in then.
+    /// [`MapError::Item`]; it is not put in then. [`MapError::Journal`], if the journal has the result of another one.
     pub fn put(&mut self, item: &impl Encode) -> Result<(), MapError> {
-        self.farm.put(item)
+        let task = self.farm.task(item)?;
+        match self.journal.as_ref().map(|journal| journal.find(&task)).transpose()?.flatten() {
+            Some(payload) => self.farm.put_done(&task, payload),
+            None => self.farm.put(task),
+        }
+        Ok(())
+    }
+
+    /// Says how many items there are, for those who watch the progress.
+    pub fn expect(&mut self, total: Option<u64>) {
+        self.total = total;
     }
 
     /// Says that no more items come.
@@ -154,6 +226,10 @@ impl Map {
 
     /// The next result that is there.
     pub fn pop(&mut self) -> Option<MapResult> {
+        // What was given and then forgotten would be given twice.
+        if self.journal.as_ref().is_some_and(Journal::has_unwritten) {
+            return None;
+        }
         let (index, outcome) = self.farm.pop()?;
         let answer = match outcome {
             Outcome::Answer(payload) => Ok(payload),
@@ -173,12 +249,51 @@ impl Map {
         self.pool.dispatch(&mut self.farm);
     }
 
-    /// Waits until something has happened that may bring a result.
+    /// Waits until something has happened that may bring a result, or that is to be told ([`news`](Self::news)).
     ///
     /// # Errors
-    /// [`MapError`]; after any but [`MapError::Wait`] no more results come.
+    /// [`MapError`]; after any but [`MapError::Wait`] no more results come, or, if it is a [`MapError::Journal`], none until that is
+    /// mended.
     pub fn wait(&mut self, wait: &Wait<'_>) -> Result<(), MapError> {
-        self.pool.wait(&mut self.farm, wait)
+        self.journal.as_mut().map_or(Ok(()), Journal::write)?;
+        if self.farm.has_result() {
+            return Ok(());
+        }
+        let due = self.told.filter(|told| told.1 != self.counts()).map(|told| told.0 + MAP_PROGRESS);
+        let limited = due.map_or(*wait, |due| wait.until(due));
+        match self.pool.wait(&mut self.farm, &mut self.journal, &limited) {
+            Err(MapError::Wait(WaitError::Timeout)) if due.is_some_and(|due| due <= Instant::now()) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// What gets whoever waits out of [`wait`](Self::wait), from any thread: because there are new items, for instance.
+    pub fn nudge(&self) -> impl Fn() + Send + Sync + Clone + use<> {
+        self.pool.nudge()
+    }
+
+    /// How far it is now.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let (done, failed, running) = self.counts();
+        let total = if self.is_done() { Some(done + failed) } else { self.total };
+        Progress { done, failed, running, total, workers: self.pool.progress(&self.farm) }
+    }
+
+    /// How far it is, if that has changed, and was not told a moment ago: ten times a second at most, and in the end.
+    pub fn news(&mut self) -> Option<Progress> {
+        let counts = self.counts();
+        let (when, before) = *self.told.get_or_insert_with(|| (Instant::now(), Counts::default()));
+        if counts == before || (when.elapsed() < MAP_PROGRESS && !self.is_done()) {
+            return None;
+        }
+        self.told = Some((Instant::now(), counts));
+        Some(self.progress())
+    }
+
+    fn counts(&self) -> Counts {
+        let (tally, running) = self.farm.tally();
+        (tally.done, tally.failed, running)
     }
 
     /// Gateways that took the place of others since this was asked for last: the id of the one that died, and the new one.
@@ -198,6 +313,15 @@ impl MapResult {
             Ok(Answer::Error(report)) => Err(TaskError::Raised(RemoteError::new(report))),
             Err(error) => Err(TaskError::Unreadable(error.to_string())),
         }
+    }
+}
+
+/// Whether an answer is a result and no error: what both end with is the opcode that makes a tuple or a dict.
+fn is_result(answer: &Payload) -> bool {
+    match (answer.encoding(), answer.bytes()) {
+        (Encoding::Message, [.., made, _]) => !matches!(made, b'}' | b's' | b'u'),
+        (Encoding::Dump, [.., made, _]) => !matches!(made, b'J' | b'P'),
+        _ => false,
     }
 }
 
@@ -253,7 +377,7 @@ impl Group {
     /// ```
     ///
     /// # Errors
-    /// [`MapError::NoWorkers`] if the group has no gateways.
+    /// [`MapError::NoWorkers`] if the group has no gateways; [`MapError::Journal`].
     pub fn map<I, T>(
         &self,
         function: &Function,
@@ -264,8 +388,14 @@ impl Group {
         I: IntoIterator<Item: Serialize>,
         T: DeserializeOwned,
     {
-        let map = Map::new(self, function, options)?;
-        Ok(Results { map, items: items.into_iter(), result: std::marker::PhantomData })
+        let mut map = Map::new(self, function, options)?;
+        let items = items.into_iter();
+        if let (least, Some(most)) = items.size_hint()
+            && least == most
+        {
+            map.expect(Some(most as u64));
+        }
+        Ok(Results { map, items, watcher: None, result: std::marker::PhantomData })
     }
 }
 
@@ -273,8 +403,11 @@ impl Group {
 pub struct Results<I, T> {
     map: Map,
     items: I,
+    watcher: Option<Watcher>,
     result: std::marker::PhantomData<fn() -> T>,
 }
+
+type Watcher = Box<dyn FnMut(&Progress) + Send>;
 
 /// Why there is no result, or no further one.
 #[derive(Debug, thiserror::Error)]
@@ -293,6 +426,37 @@ pub enum ResultError {
 }
 
 impl<I: Iterator<Item: Serialize>, T: DeserializeOwned> Results<I, T> {
+    /// Has a function called with the progress, whenever a result is asked for and there is news: ten times a second at most, and in
+    /// the end.
+    ///
+    /// ```
+    /// use farexec::{Function, Group, MapOptions};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let group = Group::new();
+    /// group.make_gateways(["popen"; 2])?;
+    /// let function: Function = "math:factorial".parse()?;
+    /// let (told, progress) = std::sync::mpsc::channel();
+    /// let results = group.map(&function, 0..5, MapOptions::default())?;
+    /// let results = results.watched(move |progress| drop(told.send(progress.clone())));
+    /// let results: Vec<u64> = results.collect::<Result<_, _>>()?;
+    /// let last = progress.iter().last().ok_or("there is always a last one")?;
+    /// assert_eq!((last.done, last.failed, last.total), (5, 0, Some(5)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn watched(mut self, watcher: impl FnMut(&Progress) + Send + 'static) -> Self {
+        self.watcher = Some(Box::new(watcher));
+        self
+    }
+
+    /// How far it is now.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.map.progress()
+    }
+
     pub(crate) fn advance(&mut self, wait: &Wait<'_>) -> Result<Option<T>, ResultError> {
         loop {
             if let Some(result) = self.map.pop() {
@@ -307,6 +471,11 @@ impl<I: Iterator<Item: Serialize>, T: DeserializeOwned> Results<I, T> {
                         break;
                     }
                 }
+            }
+            if let Some(watcher) = &mut self.watcher
+                && let Some(progress) = self.map.news()
+            {
+                watcher(&progress);
             }
             if self.map.is_done() {
                 return Ok(None);

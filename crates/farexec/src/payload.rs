@@ -78,6 +78,11 @@ impl Payload {
         decode(self.encoding, &self.bytes, self.coercion, builder)
     }
 
+    /// How strings of Python 2 in it are taken.
+    pub(crate) fn coercion(&self) -> StringCoercion {
+        self.coercion
+    }
+
     /// How the bytes are encoded.
     #[must_use]
     pub fn encoding(&self) -> Encoding {

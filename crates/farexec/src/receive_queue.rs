@@ -213,11 +213,15 @@ impl ReceiveQueue {
     }
 
     fn event(&self, (index, delivery): (usize, Delivery)) -> QueueEvent {
+        let channel = self.channels[index].clone();
         let item = match delivery {
-            Delivery::Item(payload) => Item::Data(payload),
+            Delivery::Item(payload) => {
+                channel.item_taken();
+                Item::Data(payload)
+            }
             Delivery::End(end) => Item::End(end),
         };
-        QueueEvent { index, channel: self.channels[index].clone(), item }
+        QueueEvent { index, channel, item }
     }
 }
 

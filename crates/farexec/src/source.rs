@@ -22,6 +22,7 @@ pub struct Source {
     kwargs: Vec<(String, Value)>,
     beside: bool,
     part: Option<&'static str>,
+    max_pending: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,13 +41,21 @@ impl Source {
             kwargs: Vec::new(),
             beside: false,
             part: None,
+            max_pending: None,
         }
     }
 
     /// A file on this machine, executed as it is.
     pub fn file(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref().to_string_lossy().into_owned();
-        Self { text: Text::File(path), call: None, kwargs: Vec::new(), beside: false, part: None }
+        Self {
+            text: Text::File(path),
+            call: None,
+            kwargs: Vec::new(),
+            beside: false,
+            part: None,
+            max_pending: None,
+        }
     }
 
     /// A function in a file on this machine: the file is executed there, then the function is called with the
@@ -90,6 +99,13 @@ impl Source {
         Self { part: Some(name), ..self }
     }
 
+    /// Bounds what waits at the receivers of its channel, here and there: a sender that is so many items ahead of what was received
+    /// waits. At least 1. Without it, or if the worker is of an older version, nothing is bounded.
+    #[must_use]
+    pub fn max_pending(self, items: u32) -> Self {
+        Self { max_pending: Some(items.max(1)), ..self }
+    }
+
     /// Reads what has to be read, so that it is read once for a whole group.
     pub(crate) fn request(&self) -> Result<Request<'_, Vec<(String, Value)>>, ExecError> {
         let (source, file, line) = match &self.text {
@@ -109,6 +125,7 @@ impl Source {
             kwargs: &self.kwargs,
             beside: self.beside,
             part: self.part,
+            max_pending: self.max_pending,
         })
     }
 }
@@ -136,6 +153,8 @@ pub struct Request<'a, K> {
     pub beside: bool,
     /// Which part of farexec it is, if it is one.
     pub part: Option<&'static str>,
+    /// How many items may wait at either end of its channel; see [`Source::max_pending`].
+    pub max_pending: Option<u32>,
 }
 
 impl<K: Kwargs> Encode for Request<'_, K> {

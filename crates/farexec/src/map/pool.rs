@@ -10,7 +10,9 @@ use farexec_proto::{Encoding, Value};
 use parking_lot::Mutex;
 
 use super::farm::{Death, Farm, Task};
-use super::{MAPPER, MapError, MapOptions};
+use super::journal::Journal;
+use super::progress::{Hours, WorkerProgress};
+use super::{MAPPER, MapError, MapOptions, is_result};
 use crate::channel::Channel;
 use crate::end::ChannelEnd;
 use crate::error::StartError;
@@ -19,6 +21,7 @@ use crate::gateway::Gateway;
 use crate::group::Group;
 use crate::inbox::Delivery;
 use crate::limits::{MAP_RESTART_PAUSE, MAP_RESTARTS};
+use crate::payload::Payload;
 use crate::receive_queue::Deliveries;
 use crate::source::Source;
 use crate::wait::{Wait, WaitError};
@@ -29,6 +32,7 @@ pub(super) struct Pool {
     mapper: Source,
     options: MapOptions,
     deliveries: Deliveries,
+    began: Instant,
     workers: HashMap<usize, Worker>,
     next: usize,
     /// The state of the group that is known here.
@@ -49,6 +53,7 @@ struct Worker {
     /// When it began with the item that it is at, if there is a limit on that.
     began: Option<Instant>,
     timed_out: bool,
+    hours: Hours,
 }
 
 struct Restarted {
@@ -59,21 +64,26 @@ struct Restarted {
 impl Pool {
     pub(super) fn new(
         group: &Group,
-        function: &Function,
+        function: Option<&Function>,
         options: &MapOptions,
         farm: &mut Farm,
     ) -> Result<Self, MapError> {
+        let initializer = options.initializer.as_ref();
+        let initializer =
+            initializer.map(|(function, arguments)| vec![function.to_value(), arguments.clone()]);
         let mapper = Source::text(MAPPER)
             .at("<farexec mapper>", 1)
             .call("serve")
             .part("map")
-            .with("function", function.to_value())
-            .with("star", options.star);
+            .with("function", function.map_or(Value::None, Function::to_value))
+            .with("star", options.star)
+            .with("initializer", initializer.map_or(Value::None, Value::Tuple));
         let mut pool = Self {
             group: group.clone(),
             mapper,
             options: options.clone(),
             deliveries: Deliveries::default(),
+            began: Instant::now(),
             workers: HashMap::new(),
             next: 0,
             seen: None,
@@ -85,6 +95,11 @@ impl Pool {
         };
         pool.join_new(farm)?;
         if pool.workers.is_empty() { Err(MapError::NoWorkers(None)) } else { Ok(pool) }
+    }
+
+    pub(super) fn nudge(&self) -> impl Fn() + Send + Sync + Clone + use<> {
+        let deliveries = self.deliveries.clone();
+        move || deliveries.nudge()
     }
 
     /// Has the gateways join that the group has got since the last look.
@@ -111,7 +126,8 @@ impl Pool {
         };
         let number = self.next;
         self.next += 1;
-        let worker = Worker { gateway, channel, given: None, began: None, timed_out: false };
+        let hours = Hours::begin(Instant::now());
+        let worker = Worker { gateway, channel, given: None, began: None, timed_out: false, hours };
         if self.deliveries.add(&worker.channel, number).is_ok() {
             self.workers.insert(number, worker);
             farm.join(number);
@@ -122,7 +138,12 @@ impl Pool {
     /// Gives every worker the items that it has room for.
     pub(super) fn dispatch(&mut self, farm: &mut Farm) {
         let mut frames = Vec::new();
-        for (&number, worker) in &mut self.workers {
+        // Those that are idle come first: nothing waits behind another item while somebody is free.
+        let (mut order, busy): (Vec<usize>, Vec<usize>) =
+            self.workers.keys().partition(|number| !farm.is_busy(**number));
+        order.extend(busy);
+        for number in order {
+            let Some(worker) = self.workers.get_mut(&number) else { continue };
             let now = Instant::now();
             let since = worker.given.map(|given| now.duration_since(given));
             let reads_message = worker.gateway.link().reads_message();
@@ -133,6 +154,7 @@ impl Pool {
                 continue;
             }
             worker.given = Some(now);
+            worker.hours.works(now);
             if !was_busy {
                 worker.began = self.options.timeout.map(|_| now);
             }
@@ -142,10 +164,18 @@ impl Pool {
         }
     }
 
-    /// Waits until something has happened, and takes it in.
-    pub(super) fn wait(&mut self, farm: &mut Farm, wait: &Wait<'_>) -> Result<(), MapError> {
-        if self.workers.is_empty() && self.restarting == 0 && farm.has_work() {
-            return Err(MapError::NoWorkers(self.failure.take()));
+    /// Waits until something has happened, and takes it in; results are in the journal then.
+    pub(super) fn wait(
+        &mut self,
+        farm: &mut Farm,
+        journal: &mut Option<Journal>,
+        wait: &Wait<'_>,
+    ) -> Result<(), MapError> {
+        if self.workers.is_empty() && self.restarting == 0 {
+            self.join_new(farm)?;
+            if self.workers.is_empty() {
+                return Err(MapError::NoWorkers(self.failure.take()));
+            }
         }
         let limited = match self.next_timeout() {
             Some(deadline) => wait.until(deadline),
@@ -153,9 +183,11 @@ impl Pool {
         };
         match self.deliveries.take_all(&limited) {
             Ok(deliveries) => {
+                let now = Instant::now();
                 for (number, delivery) in deliveries {
-                    self.take(number, delivery, farm)?;
+                    self.take(number, delivery, now, farm, journal)?;
                 }
+                journal.as_mut().map_or(Ok(()), Journal::write)?;
             }
             Err(WaitError::Timeout) if self.end_what_takes_too_long() => {}
             Err(error) => return Err(error.into()),
@@ -173,14 +205,17 @@ impl Pool {
         self.join_new(farm)
     }
 
-    fn take(&mut self, number: usize, delivery: Delivery, farm: &mut Farm) -> Result<(), MapError> {
+    fn take(
+        &mut self,
+        number: usize,
+        delivery: Delivery,
+        now: Instant,
+        farm: &mut Farm,
+        journal: &mut Option<Journal>,
+    ) -> Result<(), MapError> {
         let end = match delivery {
             Delivery::Item(payload) => {
-                if farm.answer(number, payload)
-                    && let (Some(_), Some(worker)) = (self.options.timeout, self.workers.get_mut(&number))
-                {
-                    worker.began = farm.is_busy(number).then(Instant::now);
-                }
+                self.take_answer(number, payload, now, farm, journal);
                 return Ok(());
             }
             Delivery::End(end) => end,
@@ -198,6 +233,44 @@ impl Pool {
             self.replace(&worker.gateway);
         }
         Ok(())
+    }
+
+    fn take_answer(
+        &mut self,
+        number: usize,
+        payload: Payload,
+        now: Instant,
+        farm: &mut Farm,
+        journal: &mut Option<Journal>,
+    ) {
+        let is_result = is_result(&payload);
+        if is_result && let (Some(journal), Some(task)) = (journal, farm.task_of(number)) {
+            journal.keep(task, &payload);
+        }
+        let Some(is_busy) = farm.answer(number, payload, is_result) else { return };
+        if is_busy && self.options.timeout.is_none() {
+            return;
+        }
+        if let Some(worker) = self.workers.get_mut(&number) {
+            worker.began = (is_busy && self.options.timeout.is_some()).then_some(now);
+            if !is_busy {
+                worker.hours.waits(now);
+            }
+        }
+    }
+
+    /// What each worker that is there has done.
+    pub(super) fn progress(&self, farm: &Farm) -> Vec<WorkerProgress> {
+        let now = Instant::now();
+        let mut workers: Vec<_> = self.workers.iter().collect();
+        workers.sort_unstable_by_key(|(number, _)| **number);
+        let progress = workers.into_iter().filter_map(|(number, worker)| {
+            let (tally, running) = farm.tally_of(*number)?;
+            let (start, wait, work) = worker.hours.sum(self.began, now);
+            let id = worker.gateway.id().to_owned();
+            Some(WorkerProgress { id, done: tally.done, failed: tally.failed, running, start, wait, work })
+        });
+        progress.collect()
     }
 
     /// Starts another worker from the same spec, in a thread of its own.

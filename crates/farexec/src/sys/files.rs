@@ -1,13 +1,14 @@
-//! Files: as rsync sees them, without following links; and which one a program is.
+//! Files: as rsync sees them, without following links; as a journal is kept; and which one a program is.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
 
 /// A name or a path as bytes.
 pub(crate) fn path_bytes(path: &(impl AsRef<OsStr> + ?Sized)) -> &[u8] {
@@ -44,6 +45,30 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
 /// Which file it is on this machine: its device and its inode, as Python gives them.
 pub(crate) fn place(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
+}
+
+/// Takes a file for this process alone, until it is closed. Returns whether nobody else had it.
+pub(crate) fn lock(file: &File) -> io::Result<bool> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives a file back that was locked, also on behalf of processes that were forked meanwhile.
+pub(crate) fn unlock(file: &File) {
+    let _ = rustix::fs::flock(file, FlockOperation::Unlock);
+}
+
+/// Reads exactly so many bytes from there on.
+pub(crate) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_exact_at(bytes, offset)
+}
+
+/// Writes all of these bytes from there on.
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    file.write_all_at(bytes, offset)
 }
 
 /// What changes when a file is replaced or written to.
