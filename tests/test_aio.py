@@ -223,6 +223,34 @@ async def test_a_callback_is_called_in_the_loop(group):
 
 
 @with_group()
+async def test_calls_wait_for_each_other_only_where_they_have_to(group):
+    def meet(count):
+        import sys
+        import threading
+
+        sys.__dict__.setdefault("test_aio", threading.Barrier(count)).wait(20)
+        return count
+
+    gateway = group[0]
+    assert await asyncio.gather(*(gateway.call(meet, count=5) for _ in range(5))) == [5] * 5
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(gateway.call("time:sleep", 60), 0.05)
+    assert await gateway.call("math:sqrt", 4.0) == 2.0
+    with pytest.raises(farexec.RemoteError, match="ValueError"):
+        await gateway.call("builtins:int", "x")
+    with pytest.raises(farexec.DumpError):
+        await gateway.call("builtins:int", object())
+    with pytest.raises(EOFError, match=gateway.id):
+        await gateway.call("os:_exit", 3)
+
+
+@with_group()
+async def test_modules_come_from_here(group):
+    await group[0].allow_imports("interpreters")
+    assert await group[0].remote_exec("import interpreters; channel.send(len(interpreters.EXPECTED))").receive() > 5
+
+
+@with_group()
 async def test_codecs(group):
     types = farexec.Types()
     types.add(datetime.date, datetime.date.toordinal, datetime.date.fromordinal)

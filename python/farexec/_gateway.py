@@ -151,6 +151,9 @@ class Gateway:
         42
         'a/b'
         """
+        return self._remote(function)(*args, **kwargs)
+
+    def _remote(self, function: Callable[..., Any] | str) -> _native.RemoteFunction:
         remote = self._named.get(function) if isinstance(function, str) else self._functions.get(function)
         if remote is None:
             remote = self._native.function(called(function))
@@ -158,7 +161,7 @@ class Gateway:
                 self._named[function] = remote
             else:
                 self._functions[function] = remote
-        return remote(*args, **kwargs)
+        return remote
 
     def allow_imports(self, *names: str) -> None:
         """Has the worker import modules from here that it misses: their text is sent when it is asked for.

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any
 
-from . import importer
+from . import _native, importer
 
 if TYPE_CHECKING:
     from ._gateway import Gateway
@@ -38,16 +38,17 @@ class Answers:
         self._names.update(names)
         arguments = {"names": names}
         channel = gateway._native.execute(gateway, inspect.getsource(importer), "<farexec importer>", 1, "serve", arguments, beside=True)
-        channel.receive()
+        # As every channel has them, that of an event loop included.
+        _native.Channel.receive(channel)
         if self._channel is None:
             self._channel = channel
-            channel.setcallback(self._answer, endmarker=_END)
+            _native.Channel.setcallback(channel, self._answer, endmarker=_END)
 
     def _answer(self, name: Any) -> None:
         if name is _END:
             self._channel = None
         elif self._channel is not None:
-            self._channel.send(_text_of(name) if self._is_allowed(name) else None)
+            _native.Channel.send(self._channel, _text_of(name) if self._is_allowed(name) else None)
 
     def _is_allowed(self, name: object) -> bool:
         # Whoever asks may be anybody.

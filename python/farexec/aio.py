@@ -164,6 +164,25 @@ class Gateway(_gateway.Gateway):
 
         def newchannel(self) -> Channel: ...
 
+    async def call(self, function: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
+        """Calls a function at the worker, and returns its result; arguments and errors are those of :meth:`farexec.Gateway.call`.
+
+        If that is cancelled, the worker goes on with the call, and its result is dropped.
+
+        >>> import asyncio
+        >>> from farexec import aio
+        >>> async def main():
+        ...     async with aio.Group(["popen"]) as group:
+        ...         return await asyncio.gather(*(group[0].call("math:factorial", number) for number in range(5)))
+        >>> asyncio.run(main())
+        [1, 1, 2, 6, 24]
+        """
+        return await _here().call(self._remote(function), args, kwargs)
+
+    async def allow_imports(self, *names: str) -> None:
+        """Has the worker import modules from here that it misses; see :meth:`farexec.Gateway.allow_imports`."""
+        await asyncio.to_thread(super().allow_imports, *names)
+
     async def remote_status(self) -> RemoteStatus:
         """Asks the worker how it is doing; answered even while it computes.
 

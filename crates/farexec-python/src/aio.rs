@@ -17,7 +17,9 @@ use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
 
+use crate::call::{self, PyRemoteFunction};
 use crate::channel::PyChannel;
 use crate::errors::{self, Raiser};
 use crate::gateway::{PyGateway, status_dict};
@@ -149,6 +151,20 @@ impl PyLoop {
             Python::attach(|py| map.get().poll(py, &Wait::polling(context.waker())))
         });
         PyOperation::new(this, next, |_, result| result?.ok_or_else(|| PyStopAsyncIteration::new_err(())))
+    }
+
+    /// The result of a function at a worker.
+    fn call(
+        this: Py<Self>,
+        py: Python<'_>,
+        function: &PyRemoteFunction,
+        arguments: &Bound<'_, PyTuple>,
+        keywords: &Bound<'_, PyDict>,
+    ) -> PyResult<PyOperation> {
+        let mut call = function.start(py, arguments, Some(keywords))?;
+        Ok(PyOperation::new(this, async move { call.wait_async().await }, |py, answer| {
+            Ok(call::finish(py, answer)?.unbind())
+        }))
     }
 
     /// How a worker is doing.

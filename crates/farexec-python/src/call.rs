@@ -1,6 +1,6 @@
 //! `RemoteFunction`: a function at a worker, which is called as functions are.
 
-use farexec::{CallError, Function, Payload, RemoteFunction};
+use farexec::{Call, CallError, Function, Payload, RemoteFunction};
 use pyo3::exceptions::{PyEOFError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -29,13 +29,30 @@ impl PyRemoteFunction {
         arguments: &Bound<'py, PyTuple>,
         keywords: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let keywords = keywords.map(|keywords| PyItem::new(keywords.as_any(), None));
-        let call = self.function.start(&PyItem::new(arguments.as_any(), None), keywords.as_ref());
-        let mut call = call.map_err(|error| call_error(py, error))?;
+        let mut call = self.start(py, arguments, keywords)?;
         let hub = self.greenlets.as_ref().map(|greenlets| &greenlets.hub);
         let answer = waiting(py, hub, None, |wait| call.wait(wait))?;
-        result(py, &answer.map_err(|error| call_error(py, error))?)?
+        finish(py, answer)
     }
+}
+
+impl PyRemoteFunction {
+    /// Begins a call.
+    pub(crate) fn start<'py>(
+        &self,
+        py: Python<'py>,
+        arguments: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Call> {
+        let keywords = keywords.map(|keywords| PyItem::new(keywords.as_any(), None));
+        let call = self.function.start(&PyItem::new(arguments.as_any(), None), keywords.as_ref());
+        call.map_err(|error| call_error(py, error))
+    }
+}
+
+/// What came of a call.
+pub(crate) fn finish(py: Python<'_>, answer: Result<Payload, CallError>) -> PyResult<Bound<'_, PyAny>> {
+    result(py, &answer.map_err(|error| call_error(py, error))?)?
 }
 
 /// What `mapper.py` answered: a result, or the exception that a function raised.

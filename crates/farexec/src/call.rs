@@ -115,10 +115,7 @@ impl RemoteFunction {
     /// [`CallError`]
     pub fn call<T: DeserializeOwned>(&self, arguments: &(impl Serialize + ?Sized)) -> Result<T, CallError> {
         let mut call = self.start(&AsItem(arguments), None::<&Value>)?;
-        match call.wait(&Wait::forever())?.decode()? {
-            Answer::Result(result) => Ok(result),
-            Answer::Error(report) => Err(CallError::Raised(RemoteError::new(report))),
-        }
+        decode(&call.wait(&Wait::forever())?)
     }
 
     /// Begins a call: with a list or tuple of arguments, and perhaps a dict of those with names, of any object model.
@@ -148,6 +145,14 @@ impl RemoteFunction {
     }
 }
 
+/// The result that is in an answer.
+pub(crate) fn decode<T: DeserializeOwned>(answer: &Payload) -> Result<T, CallError> {
+    match answer.decode()? {
+        Answer::Result(result) => Ok(result),
+        Answer::Error(report) => Err(CallError::Raised(RemoteError::new(report))),
+    }
+}
+
 /// A call under way. If it is dropped before it has its answer, the worker goes on with it, and the answer is dropped as well.
 #[derive(Debug)]
 pub struct Call {
@@ -161,16 +166,27 @@ impl Call {
     /// # Errors
     /// [`CallError`]; after any but [`CallError::Wait`], and after the answer, there is nothing to wait for: [`WaitError::Interrupted`].
     pub fn wait(&mut self, wait: &Wait<'_>) -> Result<Payload, CallError> {
+        let received = self.channel()?.receive_payload(wait);
+        self.received(received)
+    }
+
+    /// Where the answer arrives.
+    pub(crate) fn channel(&self) -> Result<Channel, CallError> {
+        let lane = self.lane.as_ref().ok_or(WaitError::Interrupted)?;
+        Ok(lane.channel.clone())
+    }
+
+    /// What came there; it is the end of the call, unless it is that nothing came.
+    pub(crate) fn received(&mut self, received: Result<Payload, ReceiveError>) -> Result<Payload, CallError> {
+        if let Err(ReceiveError::Wait(error)) = received {
+            return Err(error.into());
+        }
         let lane = self.lane.take().ok_or(WaitError::Interrupted)?;
-        match lane.channel.receive_payload(wait) {
+        match received {
             Ok(payload) => {
                 let gateway = lane.channel.gateway().clone();
                 gateway.lanes().keep(lane);
                 Ok(payload)
-            }
-            Err(ReceiveError::Wait(error)) => {
-                self.lane = Some(lane);
-                Err(error.into())
             }
             Err(ReceiveError::Remote(error) | ReceiveError::End(ChannelEnd::Error(error))) => {
                 Err(CallError::Raised(error))

@@ -12,8 +12,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use farexec::{
-    Cause, Channel, ChannelEnd, Function, Gateway, Group, Item, MapOptions, ReceiveError, ResultError, Rsync,
-    SendError, TaskError, Wait,
+    CallError, Cause, Channel, ChannelEnd, Function, Gateway, Group, Item, MapOptions, ReceiveError,
+    ResultError, Rsync, SendError, TaskError, Wait,
 };
 use futures::future::{Either, join, join_all, poll_immediate, select};
 use futures::{FutureExt, SinkExt, StreamExt, TryStreamExt, stream};
@@ -56,6 +56,14 @@ macro_rules! on_each {
     )+};
 }
 
+/// A function that waits until so many calls of it are under way.
+const MEET: &str = "
+def meet(count):
+    import sys, threading
+    sys.__dict__.setdefault('test_futures', threading.Barrier(count)).wait(20)
+    return count
+";
+
 async fn gateway() -> (Group, Gateway) {
     let group = Group::new();
     let gateway = group.make_gateway_async("popen").await.unwrap();
@@ -93,6 +101,20 @@ on_each! {
         assert_eq!(*ended.0.unwrap().cause(), Cause::Asked);
         assert_eq!(ended.1.unwrap().len(), 3);
         assert!(group.is_empty());
+    }
+
+    calls_are_futures_and_one_that_is_dropped_holds_up_no_other {
+        let (_group, gateway) = gateway().await;
+        let meet = gateway.function(Function::text(MEET, "meet"));
+        let met = join_all((0..4).map(|_| meet.call_async::<i64>(&(4,)))).await;
+        assert!(met.into_iter().all(|result| result.unwrap() == 4));
+        assert!(poll_immediate(gateway.call_async::<()>("time:sleep", &(60,))).await.is_none());
+        assert_eq!(gateway.call_async::<f64>("math:sqrt", &(4,)).await.unwrap(), 2.0);
+        match gateway.call_async::<i64>("builtins:int", &("x",)).await.unwrap_err() {
+            CallError::Raised(error) => assert_eq!(error.type_name(), "ValueError"),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(gateway.call_async::<()>("os:_exit", &(3,)).await, Err(CallError::Ended(_))));
     }
 
     a_start_that_fails_says_why {

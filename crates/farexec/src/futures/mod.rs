@@ -5,6 +5,7 @@
 
 mod apart;
 mod asking;
+mod call;
 mod channel;
 mod gateway;
 mod group;
