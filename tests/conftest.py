@@ -113,3 +113,11 @@ def gateway(group):
 def open_descriptors():
     """A function that returns the numbers of this process's open descriptors."""
     return lambda: set(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory):
+    """A running sshd, with an ssh_config that has its hosts; see `servers.Sshd`."""
+    servers.need("sshd")
+    with servers.sshd(tmp_path_factory.mktemp("sshd")) as running:
+        yield running

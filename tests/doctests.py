@@ -1,4 +1,4 @@
-"""Every example in the docstrings of the package runs, and so does every Python example of the README."""
+"""Every example in the docstrings of the package runs, and so does every Python example of the README and of pages that have some."""
 
 import doctest
 import importlib
@@ -10,8 +10,9 @@ import pytest
 import farexec
 
 # What is executed behind worker.py, in its namespace, is no module of its own.
-BEHIND = ("greenlets", "template")
-MODULES = ["farexec", *(f"farexec.{module.name}" for module in pkgutil.iter_modules(farexec.__path__) if module.name not in BEHIND)]
+NO_MODULES = ("greenlets", "template")
+NAMES = [module.name for module in pkgutil.iter_modules(farexec.__path__)]
+MODULES = ["farexec", *(f"farexec.{name}" for name in NAMES if name not in NO_MODULES)]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -21,8 +22,8 @@ def test_docstrings(name):
     assert result.failed == 0
 
 
-def test_readme():
-    readme = Path(__file__).parent.parent / "README.md"
-    result = doctest.testfile(str(readme), module_relative=False)
+@pytest.mark.parametrize("page", ["README.md", "docs/ASYNCIO.md"])
+def test_pages(page):
+    result = doctest.testfile(str(Path(__file__).parent.parent / page), module_relative=False)
     farexec.default_group.terminate(timeout=1)
     assert result.attempted > 0 and result.failed == 0

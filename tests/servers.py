@@ -19,7 +19,9 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
 
 import keeper
 
@@ -61,6 +63,15 @@ def missing_components() -> list[str]:
         for component, names in COMPONENTS.items()
         if not all(map(find_executable, names)) or (component in ONLY_AS_ROOT and os.geteuid() != 0)
     ]
+
+
+def need(component: str) -> None:
+    """Skips a test whose component cannot be used here, or fails if `FAREXEC_SERVERS=all` says that it has to be there."""
+    if component in missing_components():
+        reason = f"{component} is not installed, or only root can use it here"
+        if CHOICE == "all":
+            pytest.fail(f"{reason}; .ci/install installs it")
+        pytest.skip(reason)
 
 
 def report() -> str:
@@ -159,8 +170,7 @@ KbdInteractiveAuthentication no
 MaxSessions 64
 MaxStartups 64
 LogLevel VERBOSE
-# With this the shell does not take itself for a login shell, and leaves out its start-up file, which costs more than all the rest.
-SetEnv SHLVL=2
+SetEnv {environment}
 """
 
 SSH_CONFIG = """
@@ -212,9 +222,14 @@ class Sshd:
         return self.server.log.read_text().count("\nConnection from ")
 
 
+# With this the shell does not take itself for a login shell, and leaves out its start-up file, which costs more than all the rest.
+NO_START_UP_FILE = "SHLVL=2"
+
+
 @contextlib.contextmanager
-def sshd(folder: pathlib.Path) -> Iterator[Sshd]:
-    """Runs an sshd that lets this user in by key."""
+def sshd(folder: pathlib.Path, environment: str = NO_START_UP_FILE, user: str = "", within: Sequence[str] = ()) -> Iterator[Sshd]:
+    """Runs an sshd that lets this user, or another one, in by key. `environment` is what it sets for what it starts; `within` a command
+    that runs the server, in other surroundings."""
     if os.geteuid() == 0:
         # The one thing outside of the folder: sshd wants an empty directory at this place, and systemd makes it elsewhere.
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
@@ -224,13 +239,13 @@ def sshd(folder: pathlib.Path) -> Iterator[Sshd]:
         # Bound without listening: who connects is refused, and nobody else gets the port.
         closed.bind(("127.0.0.1", 0))
         port = free_port()
-        (folder / "sshd_config").write_text(SSHD_CONFIG.format(port=port, folder=folder))
+        (folder / "sshd_config").write_text(SSHD_CONFIG.format(port=port, folder=folder, environment=environment))
         (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host_key.pub').read_text()}")
         config = folder / "ssh_config"
-        user = pwd.getpwuid(os.geteuid()).pw_name
+        user = user or pwd.getpwuid(os.geteuid()).pw_name
         config.write_text(SSH_CONFIG.format(port=port, closed_port=closed.getsockname()[1], folder=folder, user=user))
         log = folder / "sshd.log"
-        with daemon("sshd", [executable("sshd"), "-D", "-e", "-f", str(folder / "sshd_config")], log) as server:
+        with daemon("sshd", [*within, executable("sshd"), "-D", "-e", "-f", str(folder / "sshd_config")], log) as server:
             server.wait_until(lambda: f"port {port}" in log.read_text())
             server.assert_loopback_only()
             yield Sshd(str(config), port, server)

@@ -116,6 +116,15 @@ def test_functions_come_and_go(gateway):
     assert gateway.remote_status().numchannels == 1
 
 
+def test_a_codec_does_not_get_in_between(gateway, group):
+    gateway.setcodec("pickle")
+    assert gateway.call(area, 3) == 6
+    assert list(group.map(area, [1, 2, 3])) == [2, 4, 6]
+    channel = gateway.remote_exec("channel.send(channel.receive() + 1j)")
+    channel.send(1)
+    assert channel.receive() == 1 + 1j
+
+
 def test_a_worker_that_ends_is_told_of(gateway):
     assert gateway.call(area, 1) == 2
     with pytest.raises(EOFError, match=gateway.id):

@@ -137,6 +137,37 @@ def test_a_remote_exception_is_raised_once_then_the_end(gateway):
         channel.receive()
 
 
+def test_a_remote_exception_tells_of_its_cause_and_notes(gateway, workers_version):
+    if workers_version < (3,):
+        pytest.skip("exceptions of Python 2 have no cause")
+    channel = gateway.remote_exec("error = ValueError('b')\nerror.__notes__ = ['n']\nraise error from KeyError('a')")
+    with pytest.raises(channel.RemoteError) as caught:
+        channel.receive()
+    error = caught.value
+    assert (error.type_name, error.notes, error.frames[0].line) == ("ValueError", ["n"], 3)
+    assert (error.cause.type_name, error.cause.message, error.cause.cause) == ("KeyError", "'a'", None)
+    assert "KeyError" in str(error)
+
+
+@pytest.mark.local("about this side")
+def test_the_error_of_a_callback_tells_of_its_cause_and_notes(gateway):
+    def callback(item):
+        try:
+            raise KeyError("a")
+        except KeyError as cause:
+            error = ValueError("b")
+            error.__notes__ = ["n"]
+            raise error from cause
+
+    channel = gateway.remote_exec("channel.send(1)\nimport time\ntime.sleep(10)")
+    channel.setcallback(callback)
+    with pytest.raises(channel.RemoteError) as caught:
+        channel.waitclose()
+    error = caught.value
+    assert (error.type_name, error.notes, error.frames[-1].function) == ("ValueError", ["n"], "callback")
+    assert (error.cause.type_name, error.cause.message, error.cause.cause) == ("KeyError", "'a'", None)
+
+
 def test_waitclose_raises_the_remote_error(gateway):
     channel = gateway.remote_exec("raise ValueError(17)")
     with pytest.raises(farexec.RemoteError, match="ValueError: 17"):

@@ -91,7 +91,7 @@ def test_an_interpreter_that_is_none(group):
         group.makegateway("popen//python=sh -c 'exit 3'")
 
 
-@pytest.mark.local("standard error goes to who started the interpreter", "via", "socket")
+@pytest.mark.local("standard error goes to who started the interpreter, and podman may lose it", "via", "socket", "podman")
 def test_what_an_interpreter_that_is_none_says(group):
     with pytest.raises(farexec.StartError, match=r"exited with status 3(.|\n)*too old"):
         group.makegateway("popen//python=sh -c 'echo too old >&2; exit 3'")

@@ -220,6 +220,20 @@ def test_what_is_preloaded_is_there(group, tmp_path, monkeypatch):
         assert (tmp_path / "imports").read_text() == imports
 
 
+def test_preloaded_modules_keep_what_they_set_up(group, tmp_path, monkeypatch):
+    """The template collects no garbage while it imports, and chooses numbers for its workers' descriptors: modules may have done either."""
+    (tmp_path / "busy.py").write_text(
+        "import fcntl, gc, os\n"
+        "gc.set_threshold(4321, 7, 3)\n"
+        "file = os.open(__file__, os.O_RDONLY)\n"
+        "high = [fcntl.fcntl(file, fcntl.F_DUPFD, 200) for _ in range(3)]\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    gateway = group.makegateway(TEMPLATE + "//preload=busy")
+    source = "import gc, os, busy; channel.send((gc.get_threshold(), b''.join(os.pread(n, 6, 0) for n in busy.high)))"
+    assert gateway.remote_exec(source).receive() == ((4321, 7, 3), b"import" * 3)
+
+
 def test_preload_can_be_said_by_a_variable(group, monkeypatch):
     """So that a test suite shares its imports without a change to how it starts its workers."""
     monkeypatch.setenv("FAREXEC_PRELOAD", "json, xml.dom")

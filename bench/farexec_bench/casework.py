@@ -15,7 +15,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,6 +73,16 @@ class Run:
         for _ in range(self.samples):
             start = clock()
             operation()
+            seconds.append((clock() - start) / per)
+        return {"seconds": seconds}
+
+    async def sample_awaited(self, operation: Callable[[], Awaitable[object]], per: float = 1) -> Figures:
+        """The same as :meth:`sample` for what is awaited."""
+        await operation()
+        seconds = []
+        for _ in range(self.samples):
+            start = clock()
+            await operation()
             seconds.append((clock() - start) / per)
         return {"seconds": seconds}
 

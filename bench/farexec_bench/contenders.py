@@ -17,7 +17,7 @@ class Contender:
 
     A `program` takes the arguments of ``case.py`` and prints the same JSON; it is a path below the
     repository's root. Without one, ``case.py`` is run by the interpreter of that `environment`. In a spec,
-    ``{plain}`` stands for an interpreter that has no farexec. `worker` is what the far end has to be for the
+    ``{plain}`` stands for an interpreter that has no farexec, ``{own}`` for one that has. `worker` is what the far end has to be for the
     figure to be this contender's.
     """
 
@@ -37,7 +37,14 @@ ZERO_INSTALL = Contender("farexec zero-install", "farexec", spec="popen//python=
 TEMPLATE = Contender("farexec template", "farexec", spec="popen//start=template")
 WARM_TEMPLATE = Contender("farexec warm template", "farexec", spec="popen//start=template", options=("warm",))
 SPAWN = Contender("farexec spawn", "farexec", spec="popen//start=spawn")
+ELSEWHERE = Contender("farexec elsewhere", "farexec", spec="command=env")
+"""A worker that is reached as those on other machines are."""
 MAP = Contender("farexec map", "farexec", options=("map",))
+ASYNCIO = Contender("farexec asyncio", "farexec", options=("asyncio",), worker="native")
+OWN = "popen//python={own}"
+PROGRAM = "target/release/examples/farexec-bench"
+RUST = Contender("farexec in Rust", "farexec", spec=OWN, worker="native", program=PROGRAM)
+FUTURES = Contender("farexec in Rust, futures", "farexec", spec=OWN, options=("tokio",), worker="native", program=PROGRAM)
 
 PYTHON = Contender("python -c pass", "python")
 PIPE = Contender("bare pipe", "pipe")

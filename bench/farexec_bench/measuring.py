@@ -120,7 +120,8 @@ def run_one(
         command = [str(ROOT / contender.program)]
     else:
         return Outcome(unavailable=f"{contender.program} is not built")
-    spec = contender.spec.format(plain=shlex.quote(environments.interpreters["execnet"]))
+    plain, own = (shlex.quote(environments.interpreters[name]) for name in ("execnet", "farexec"))
+    spec = contender.spec.format(plain=plain, own=own)
     command += [heat.case, "--library", library, "--spec", spec]
     command += ["--size", str(heat.size), "--samples", str(heat.samples)]
     command += [part for option in contender.options for part in ("--option", option)]

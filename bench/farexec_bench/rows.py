@@ -11,9 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .contenders import (
+    ASYNCIO,
+    ELSEWHERE,
     EXECNET,
     EXECUTOR,
     FAREXEC,
+    FUTURES,
     LOKY,
     MAP,
     MITOGEN_FORK,
@@ -28,6 +31,7 @@ from .contenders import (
     PYTHON,
     RPYC,
     RSYNC,
+    RUST,
     SPAWN,
     TEMPLATE,
     WARM_TEMPLATE,
@@ -38,6 +42,7 @@ from .contenders import (
     Contender,
 )
 from .goals import (
+    BYTES,
     KIBIBYTES,
     MEBIBYTES,
     MEBIBYTES_PER_SECOND,
@@ -153,6 +158,11 @@ ROWS: tuple[Row, ...] = (
         size=3000, quick_size=100, samples=5, pinned=True,
     ),
     Row(
+        "int-by-future", "a small int there and back, blocking and by futures",
+        MICROSECONDS, (RUST, FUTURES, FAREXEC, ASYNCIO), (costing(FUTURES, 2.5, RUST),),
+        case="int-round-trip", size=3000, quick_size=100, samples=5, pinned=True,
+    ),
+    Row(
         "remote-exec", "remote_exec of a one-liner and its result",
         MICROSECONDS, BOTH, (faster(FAREXEC, 4, EXECNET),),
         size=300, quick_size=20, samples=5, pinned=True,
@@ -213,6 +223,16 @@ ROWS: tuple[Row, ...] = (
         size=10_000, quick_size=200,
     ),
     Row(
+        "wide-queue", "small ints from 100 gateways through one receive queue",
+        THOUSANDS, BOTH,
+        size=400, quick_size=20, repetitions=3,
+    ),
+    Row(
+        "many-senders", "small ints from 64 threads, over one gateway",
+        THOUSANDS, BOTH,
+        size=500, quick_size=20,
+    ),
+    Row(
         "tasks", "trivial tasks through 2 workers, each result delivered",
         THOUSANDS, (POOL, EXECUTOR, MPIRE, LOKY, EXECNET, FAREXEC, MAP), (faster(MAP, 3, POOL),),
         size=4000, quick_size=100,
@@ -228,6 +248,11 @@ ROWS: tuple[Row, ...] = (
         size=10_000, quick_size=100, samples=1, repetitions=3,
     ),
     Row(
+        "channel-memory", "the coordinator's memory for each of 10,000 open channels, an item in each",
+        BYTES, BOTH,
+        case="channels-at-once", figure="memory", size=10_000, quick_size=100, samples=1, repetitions=3,
+    ),
+    Row(
         "rsync-tree", "a tree of 2,000 small files to a place that has nothing",
         MILLISECONDS, (RSYNC, EXECNET, FAREXEC), (costing(FAREXEC, 1, RSYNC),),
         case="tree", size=2000, quick_size=20,
@@ -239,7 +264,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "rsync-changed-byte", "a file of 200 MiB with one byte changed, to 4 local targets",
-        MILLISECONDS, (RSYNC, EXECNET, FAREXEC), (faster(FAREXEC, 10, EXECNET),),
+        MILLISECONDS, (RSYNC, EXECNET, FAREXEC, ELSEWHERE), (faster(FAREXEC, 10, EXECNET),),
         case="changed-byte", size=200, quick_size=2, samples=1, repetitions=3,
     ),
     Row(

@@ -6,7 +6,7 @@ import inspect
 import types
 from typing import TYPE_CHECKING, Any
 
-from . import codecs
+from . import _native, codecs
 from ._errors import DumpError, LoadError
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ def give(gateway: Gateway, codec: object, target: Channel | None) -> Any:
     """
     kind, content, here = _parts(codec)
     text, arguments = inspect.getsource(codecs), {"kind": kind, "content": content, "target": None if target is None else target.id}
-    gateway._native.execute(gateway, text, "<farexec codecs>", 1, "install", arguments, beside=True).waitclose()
+    channel = gateway._native.execute(gateway, text, "<farexec codecs>", 1, "install", arguments, beside=True)
+    # Whatever the class of channels, this is the method that waits.
+    _native.Channel.waitclose(channel)
     return here
 
 

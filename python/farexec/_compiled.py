@@ -1,4 +1,4 @@
-"""What this installation has for workers: worker.py as the running interpreter compiles it, and the extension module."""
+"""What this installation has for workers: worker.py and template.py as the running interpreter compiles them, and the extension module."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from . import _native
 
 @functools.cache
 def know_own_interpreter() -> None:
-    """Tells the coordinator, once, how this interpreter compiles `worker.py`; usually it did so when it was installed. And where its
-    extension module is, for workers that are to be sent it."""
+    """Tells the coordinator, once, how this interpreter compiles `worker.py` and `template.py`; usually it did so when it was installed.
+    And where its extension module is, for workers that are to be sent it."""
     if _native.__file__ is not None:
         _native.offer_extension(_native.__file__)
-    path = str(pathlib.Path(__file__).with_name("worker.py"))
     try:
-        code = SourceFileLoader("farexec.worker", path).get_code("farexec.worker")
+        worker, template = _code_of("worker"), _code_of("template")
     except (OSError, ImportError):  # the package is in an archive: workers compile it
         return
-    _native.know_interpreter(sys.executable, MAGIC_NUMBER, sys.implementation.name, marshal.dumps(code))
+    _native.know_interpreter(sys.executable, MAGIC_NUMBER, sys.implementation.name, worker, template)
+
+
+def _code_of(name: str) -> bytes:
+    path = str(pathlib.Path(__file__).with_name(f"{name}.py"))
+    return marshal.dumps(SourceFileLoader(f"farexec.{name}", path).get_code(f"farexec.{name}"))

@@ -40,8 +40,30 @@ class LoadError(DataFormatError):
     """Bytes that are no encoded object."""
 
 
+class Frame(NamedTuple):
+    """One place that an exception came through."""
+
+    file: str
+    """The file, as the interpreter there names it."""
+    line: int
+    """The number of the line."""
+    function: str
+    """The function, or ``<module>``."""
+    text: str
+    """The text of the line; empty if it is not known."""
+
+
 class RemoteError(Exception):
-    """What went wrong at the far end. Its text is the far end's traceback."""
+    """What went wrong at the far end. Its text is the far end's traceback.
+
+    >>> import farexec
+    >>> with farexec.Group(["popen"]) as group:
+    ...     try:
+    ...         group[0].remote_exec("import math; math.sqrt(-1)").waitclose()
+    ...     except farexec.RemoteError as error:
+    ...         print(error.type_name, error.message, error.frames[-1].line, sep=", ")
+    ValueError, math domain error, 1
+    """
 
     formatted: str
     """The whole report as text."""
@@ -49,21 +71,29 @@ class RemoteError(Exception):
     """The type of the exception, for instance ``ZeroDivisionError``; empty if there was none."""
     message: str
     """The exception's own message."""
-    frames: list[tuple[str, int, str, str]]
-    """Where it came through, outermost first: (file, line, function, text of the line)."""
+    frames: list[Frame]
+    """Where it came through, outermost first."""
+    notes: list[str]
+    """What was added to the exception by ``add_note``."""
+    cause: RemoteError | None
+    """The exception that it was raised from, or while handling; the text tells of it, too."""
 
     def __init__(
         self,
         formatted: str,
         type_name: str = "",
         message: str = "",
-        frames: list[tuple[str, int, str, str]] | None = None,
+        frames: Iterable[tuple[str, int, str, str]] | None = None,
+        notes: Iterable[str] = (),
+        cause: RemoteError | None = None,
     ) -> None:
         super().__init__(formatted)
         self.formatted = formatted
         self.type_name = type_name
         self.message = message
-        self.frames = frames or []
+        self.frames = [Frame(*frame) for frame in frames or ()]
+        self.notes = list(notes)
+        self.cause = cause
 
     def __str__(self) -> str:
         return self.formatted
@@ -128,6 +158,7 @@ class RSyncError(OSError):
 
 
 for _error in (
+    Frame,
     DataFormatError,
     DumpError,
     LoadError,

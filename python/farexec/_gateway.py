@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import _native
 from ._codecs import give
 from ._errors import TimeoutError
+from ._imports import Answers
 from ._source import called, source_of
 from ._spec import XSpec
 
@@ -39,6 +40,7 @@ class Gateway:
         self._max_pending: int | None = None
         self._functions: weakref.WeakKeyDictionary[Callable[..., Any], _native.RemoteFunction] = weakref.WeakKeyDictionary()
         self._named: dict[str, _native.RemoteFunction] = {}
+        self._imports = Answers()
 
     @property
     def id(self) -> str:
@@ -157,6 +159,29 @@ class Gateway:
             else:
                 self._functions[function] = remote
         return remote(*args, **kwargs)
+
+    def allow_imports(self, *names: str) -> None:
+        """Has the worker import modules from here that it misses: their text is sent when it is asked for.
+
+        Only what the worker cannot find itself comes from here, and only from the modules that are named, with all that is in them. Modules
+        that are compiled, and files beside them, are not sent.
+
+        :param names: Modules and packages at the top, such as ``"package"``. Further calls allow further ones.
+        :raises ValueError: There is no such module here, or it has no text.
+        :raises RemoteError: The worker has no thread for it (``threads=none``).
+
+        >>> import farexec, pathlib, sys, tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> _ = pathlib.Path(folder.name, "shapes.py").write_text("def area(a, b): return a * b")
+        >>> sys.path.append(folder.name)
+        >>> with farexec.Group(["popen"]) as group:
+        ...     group[0].allow_imports("shapes")
+        ...     group[0].call("shapes:area", 6, 7)
+        42
+        >>> sys.path.remove(folder.name)
+        >>> folder.cleanup()
+        """
+        self._imports.allow(self, names)
 
     def newchannel(self) -> Channel:
         """Returns a new channel, which the far end gets to know by an item that has it in it."""

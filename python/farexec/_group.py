@@ -58,6 +58,8 @@ class Group:
     defaultspec = "popen"
     """The spec of a gateway that is made without one."""
 
+    _gateway_class: type[Gateway] = Gateway
+
     def __init__(self, xspecs: Iterable[str | XSpec | None] = (), execmodel: str | ExecModel = "thread") -> None:
         self._native = _native.Group()
         self.set_output()
@@ -123,12 +125,20 @@ class Group:
         return self._make([spec])[0]
 
     def _make(self, xspecs: Iterable[str | XSpec | None]) -> list[Gateway]:
+        specs = self._prepare(xspecs)
+        return self._started(specs, self._native.start([spec._current() for spec in specs], default_python()))
+
+    def _prepare(self, xspecs: Iterable[str | XSpec | None]) -> list[XSpec]:
+        """What there is to do before workers start."""
         specs = [spec if isinstance(spec, XSpec) else XSpec(spec or self.defaultspec) for spec in xspecs]
         for spec in specs:
             self._complete(spec)
         know_own_interpreter()
-        natives = self._native.start([spec._current() for spec in specs], default_python())
-        made = [Gateway(native, spec, self) for native, spec in zip(natives, specs, strict=True)]
+        return specs
+
+    def _started(self, specs: list[XSpec], natives: list[_native.Gateway]) -> list[Gateway]:
+        """Takes in the gateways that were made from `specs`."""
+        made = [self._gateway_class(native, spec, self) for native, spec in zip(natives, specs, strict=True)]
         self._gateways.extend(made)
         for gateway in made:
             _log.debug("gateway %s has started: %s, pid %s", gateway.id, gateway.spec, gateway.pid)
@@ -243,7 +253,7 @@ class Group:
         xspec = XSpec(spec)
         xspec.id = name
         self._gateways = [member for member in self._gateways if member.id != old]
-        self._gateways.append(Gateway(native, xspec, self))
+        self._gateways.append(self._gateway_class(native, xspec, self))
 
     def terminate(self, timeout: float | None = None) -> None:
         """Ends all gateways: asks their workers to end, and waits for all of them.
@@ -257,7 +267,10 @@ class Group:
         self._terminate(timeout, logging.WARNING)
 
     def _terminate(self, timeout: float | None, level: int) -> None:
-        gone = dict(self._native.terminate(timeout))
+        self._ended(dict(self._native.terminate(timeout)), timeout, level)
+
+    def _ended(self, gone: dict[str, str | None], timeout: float | None, level: int) -> None:
+        """Takes in that gateways are gone, and why if they did not end by themselves."""
         for name, reason in gone.items():
             if reason is None:
                 _log.debug("gateway %s has ended", name)

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 class RSync:
     """Makes trees of files at workers what a tree here is: only what changed is sent, to all targets at once.
 
-    What is compared is size and time of modification; what differs is compared by content, block by block. Permissions and times
-    of files, and permissions of directories, become those of the source. Links stay links; one to an absolute path in the source
-    leads to the same place in the destination. A file appears whole under its name or not at all. Owners, hard links,
-    extended attributes, the times of directories and holes in files are not carried over.
+    What is compared is size and time of modification; what differs is compared by content, block by block. (Files of more than 64 KiB
+    for a worker on this machine are copied by the system instead.) Permissions and times of files, and permissions of directories,
+    become those of the source. Links stay links; one to an absolute path in the source leads to the same place in the destination.
+    A file appears whole under its name or not at all. Owners, hard links, extended attributes, the times of directories and holes
+    in files are not carried over.
 
     Meant to be subclassed: :meth:`filter` chooses what belongs to the tree.
 

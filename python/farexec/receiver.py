@@ -11,6 +11,7 @@ The coordinator sends the tree, parents first, then what it was asked for::
     ["files", numbers, times, [content, ...]]      whole files
     ["begin", number, time]                        one file in pieces, which follow:
     bytes, or ["copy", offset, length]             new content, or content of the old version
+    ["take", path, device, inode]                  all content, from where it is: only if both are on one machine
     ["commit"] or ["abort"]
     ["same", number, time]                         the old version has this content already
     ["end"]
@@ -44,13 +45,15 @@ TOLERANCE = 1000  # nanoseconds: what floating-point times lose
 SMALL = 1 << 16  # bytes: an old version up to this is compared as a whole
 BLOCK_MIN, BLOCK_MAX = 1 << 14, 1 << 17  # bytes
 COPY = 1 << 18  # bytes that are copied at once
+TAKE = 1 << 26  # bytes that the system copies at once, before a look whether that is still wanted
 NEEDS = 500  # numbers that are asked for at once
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 HAS_TIMES_OF_DESCRIPTORS = os.utime in getattr(os, "supports_fd", ())
 
 
-def receive(channel, destination, delete):
-    tree = Tree(channel, os.path.abspath(destination), delete)
+def receive(channel, destination, delete, here):
+    """`here`: the source is on this machine, so that large files can be copied and need no sums."""
+    tree = Tree(channel, os.path.abspath(destination), delete, here)
     try:
         for item in channel:
             if item[0] == "tree":
@@ -66,7 +69,7 @@ def receive(channel, destination, delete):
             elif item[0] == "end":
                 tree.end()
                 return
-            elif item[0] in ("files", "begin", "copy", "commit", "abort", "same"):
+            elif item[0] in ("files", "begin", "copy", "take", "commit", "abort", "same"):
                 getattr(tree, item[0])(*item[1:])
             else:
                 raise ValueError("%r is not expected" % (item[0],))
@@ -77,10 +80,11 @@ def receive(channel, destination, delete):
 class Tree(object):
     """A destination while it is made what the source is."""
 
-    def __init__(self, channel, root, delete):
+    def __init__(self, channel, root, delete, here):
         self.channel = channel
         self.root = root
         self.delete = delete
+        self.here = here
         self.count = 0  # entries listed so far
         self.children = {}  # the directories of the tree, by path -> the names in each
         self.failed_paths = set()  # directories that could not be made
@@ -179,7 +183,8 @@ class Tree(object):
                     os.chmod(full, mode)
                 return
         self.wanted[number] = (full, mode, old)
-        if old is not None and size and found.st_size and (found.st_size == size or found.st_size > SMALL):
+        is_taken = self.here and size > SMALL
+        if old is not None and size and found.st_size and (found.st_size == size or found.st_size > SMALL) and not is_taken:
             try:
                 self.ask_with_sums(number, full, found.st_size)
                 return
@@ -282,6 +287,9 @@ class Tree(object):
 
     def copy(self, offset, length):
         self.attempt(lambda: self.open.copy(offset, length))
+
+    def take(self, path, device, inode):
+        self.attempt(lambda: self.open.take(path, (device, inode), self.channel.isclosed))
 
     def commit(self):
         pieces = self.open
@@ -422,6 +430,24 @@ class Pieces(object):
                 self.changed()
             self.file.write(data)
             length -= len(data)
+
+    def take(self, path, identity, is_over):
+        with reading(path) as source:
+            found = os.fstat(source.fileno())
+            if (found.st_dev, found.st_ino) != identity:
+                raise EnvironmentError(errno.EBUSY, "another file took its place at the source meanwhile")
+            offset = 0
+            while not is_over():
+                copied = in_the_system(source.fileno(), offset, self.file.descriptor, TAKE)
+                if not copied:
+                    source.seek(offset)
+                    data = source.read(COPY)
+                    if not data:
+                        return
+                    self.file.write(data)
+                    copied = len(data)
+                offset += copied
+        raise EnvironmentError(errno.ECANCELED, "it is not wanted any more")
 
     def check(self):
         """The old version must be the one whose sums were sent."""

@@ -15,6 +15,8 @@ LIMITS = Struct("<32Q")  # soft and hard, by their numbers
 PASSED = Struct("=5i")  # input and output of the protocol, standard output, standard error, working directory
 PID = Struct("<I")
 NAME = b"farexec-tmpl"  # in the system's list of processes
+NEVER = 2**31 - 9  # objects made, before the collector runs
+COMM = "/proc/self/comm"  # where that stands
 
 
 class Template(object):
@@ -31,8 +33,8 @@ class Template(object):
         os.dup2(2, 1)
         self._receive = connection.recvmsg, (REQUEST.size, CMSG_SPACE(PASSED.size), MSG_CMSG_CLOEXEC | MSG_WAITALL)
         self._receive_rest = lambda length: connection.recv(length, MSG_WAITALL)
-        self._name = rename(NAME)
-        self._move = mover()
+        self._name = name_of_process()
+        rename(NAME)
 
     def fork_workers(self):
         """Forks a worker for each request. Returns in the worker: the descriptors of its protocol, and what went wrong, if anything did."""
@@ -87,6 +89,7 @@ class Template(object):
 
     def _set_up(self, state):
         """Takes note of what the coordinator had at the start of the template, and of what a script in between made of it."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as a worker has it
         umask, ignored, nice, limits, processors, environment = parts(state)
         self._umask, self._ignored, self._processors = umask, ignored, processors
         self._started_with = nice, limits
@@ -97,24 +100,30 @@ class Template(object):
         self._environment = environment
 
     def _preload(self, names):
-        import gc
-        import atexit  # noqa: F401  what every worker imports
-
+        thresholds = gc.get_threshold()
+        gc.set_threshold(NEVER, *thresholds[1:])  # nearly all that is imported stays; what does not is looked for once, below
         problem = preload(names)
         if problem:
             return problem
+        if gc.get_threshold()[0] == NEVER:  # else a module has its own idea of it
+            gc.set_threshold(*thresholds)
         if thread._count() > 0:
             return "cannot preload %s: that starts a thread, which no fork copies" % ", ".join(names)
         self._draws = sys.modules.get("numpy.random")
-        import_loads()
         extension = find_extension()
         if extension is not None:
             native_channel(extension)
+            globals()["load_start"] = lambda payload: extension.loads(b"\2" + payload)  # the version, which payloads leave out
+        else:
+            import_loads()
         about_interpreter()
+        rehearse()
+        self._high = free_numbers(self._socket.fileno())
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-        gc.collect()
+        if names:
+            gc.collect()
         gc.freeze()  # no worker's collector looks at what they share, which would copy it
 
     def _follow(self, state):
@@ -155,7 +164,7 @@ class Template(object):
 
     def _become_worker(self, descriptors):
         incoming, outgoing, stdout, stderr, directory = descriptors
-        close, dup2, move = os.close, os.dup2, self._move
+        close, dup2, high = os.close, os.dup2, self._high
         close(self._socket.detach())
         problem = None
         try:
@@ -170,10 +179,13 @@ class Template(object):
                 self._draws.seed()
         except Exception:
             problem = "%s: %s" % (sys.exc_info()[0].__name__, sys.exc_info()[1])
-        protocol = move(incoming), move(outgoing)
+        try:
+            incoming, outgoing = dup2(incoming, high, False), dup2(outgoing, high + 1, False)
+        except OSError:  # the process may not have that many
+            incoming, outgoing = move_high(incoming), move_high(outgoing)
         for descriptor in descriptors:
             close(descriptor)
-        return protocol[0], protocol[1], problem
+        return incoming, outgoing, problem
 
     def _set_limits(self):
         nice, limits = self._started_with
@@ -203,28 +215,53 @@ def variables(environment):
     return dict(item.split(b"=", 1) for item in environment.split(b"\0") if b"=" in item[1:])
 
 
-def rename(name):
-    """Gives this process a name in the system's list of processes; returns the one before."""
+def name_of_process():
+    """Returns the name of this process in the system's list of processes."""
+    descriptor = os.open(COMM, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        descriptor = os.open("/proc/self/comm", 0x80002)  # O_RDWR | O_CLOEXEC
-    except OSError:
-        return name
-    try:
-        before = os.read(descriptor, 64)
-        os.write(descriptor, name)
-        return before[:-1]
+        return os.read(descriptor, 64)[:-1]
     finally:
         os.close(descriptor)
 
 
-def mover():
-    """Returns what move_high() is, for descriptors that no child inherits already, and without an import."""
-    from fcntl import F_DUPFD_CLOEXEC, fcntl
+def rename(name):
+    """Gives this process a name in the system's list of processes, if it may."""
+    try:
+        descriptor = os.open(COMM, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.write(descriptor, name)
+    finally:
+        os.close(descriptor)
 
-    def move(descriptor):
-        try:
-            return fcntl(descriptor, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
-        except OSError:  # the process may not have that many
-            return fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
 
-    return move
+def free_numbers(own):
+    """Returns the first of two numbers for the protocol's descriptors, above all that the preloads and the next worker take up.
+
+    :param own: the number of the template's connection, which no worker has.
+    """
+    taken = [int(name) for name in os.listdir("/proc/self/fd")]
+    return max([HIGH_DESCRIPTOR] + [number + 16 for number in taken if number != own])
+
+
+def rehearse():
+    """Does once what every worker will, as far as it leaves nothing behind.
+
+    What the interpreter and the system's loader look up at its first use they remember; a worker that has it remembered copies no
+    memory to do so itself.
+    """
+    start = load_start(dump({"id": text("rehearsal"), "native": True}, b"S"))
+    SET_UP_BY.isdisjoint(start)
+    apply_start(start)
+    gateway_class(start)
+    kind = Gateway if not NATIVE_CHANNEL else NativeGateway
+    gateway = kind.__new__(kind)
+    WorkerGateway.__init__(gateway, start)
+    gateway._answer = lambda *answer: None
+    gateway.say_hello(None)
+    for name in ("_forget", "serve"):
+        getattr(gateway, name)
+    for _ in range(2):  # what is compiled is kept the first time, and found the second
+        run(None, {"source": text("None"), "file": None, "kwargs": {}})
+    CODE.clear()

@@ -10,6 +10,7 @@ background thread stands by and takes the role when nobody has read for some mil
 status request is noticed while user code computes.
 """
 
+import atexit
 import errno
 import gc
 import os
@@ -70,7 +71,8 @@ text_type = type(u"")
 
 def main(incoming=None, outgoing=None, problem=None):
     """Runs a worker until its gateway ends: on the standard descriptors, or on those that a template has set up."""
-    if incoming is None:
+    forked = incoming is not None
+    if not forked:
         incoming, outgoing = take_descriptors()
     header = read_exactly(incoming, 10)
     if header is None:
@@ -82,8 +84,9 @@ def main(incoming=None, outgoing=None, problem=None):
     payload = read_exactly(incoming, length)
     if payload is None:
         return
-    start = load_dump(payload)
-    problem = problem or apply_start(start)
+    start = load_start(payload)
+    if not forked or not SET_UP_BY.isdisjoint(start):
+        problem = problem or apply_start(start)
     if start.get("push") and may_be_native(start) and find_extension() is None:
         if not receive_extension(incoming, outgoing):
             return
@@ -95,6 +98,7 @@ def main(incoming=None, outgoing=None, problem=None):
         sys.exit(1)
     if hasattr(gc, "freeze"):
         gc.freeze()
+    forget_in_children(gateway._forget)
     modules = len(sys.modules)
     gateway.serve()
     if len(sys.modules) == modules:
@@ -107,15 +111,13 @@ def end_early():
     Only where no module was imported, since what it or a library does at the end is not to be known; where no object was made that
     does something when it goes; and where no thread of the `threading` module may be waited for.
     """
-    if not hasattr(gc, "freeze") or gc.get_freeze_count() == 0 or PRELOADED or "threading" in sys.modules or "LD_PRELOAD" in os.environ:
+    if not hasattr(gc, "freeze") or PRELOADED or "threading" in sys.modules or "LD_PRELOAD" in os.environ:
         return
     for item in gc.get_objects():
         if hasattr(item if isinstance(item, type) else type(item), "__del__") and type(item) not in CHANNELS:
             return
         if isinstance(item, ref) and item.__callback__ is not None:
             return
-    import atexit
-
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -151,7 +153,7 @@ def receive_extension(incoming, outgoing):
     if PY2 or PYPY or sys.version_info < (3, 10) or "t" in sys.abiflags or not hasattr(os, "memfd_create"):
         return True
     global greeting
-    hello = hello_with(asks_extension=True, machine=text(os.uname().machine))
+    hello = hello_with({"asks_extension": True, "machine": text(os.uname().machine)})
     data = greeting + frame(HELLO, 0, hello, DUMP_FORMAT)
     greeting = b""  # what follows is another HELLO, and no beginning
     while data:
@@ -200,7 +202,7 @@ def about_interpreter():
     return ABOUT[0]
 
 
-def hello_with(**own):
+def hello_with(own):
     """Returns the payload of a HELLO: what it says of the interpreter, of this process, and what else is given."""
     try:
         directory = os.getcwd()
@@ -226,14 +228,31 @@ def take_descriptors():
 
 
 def move_high(descriptor):
-    import fcntl  # the only way to choose the number, and to close on exec with Python 2
+    """Moves a descriptor out of the way of user code, to one that no child inherits."""
+    if PY2:
+        import fcntl  # the only way there, and a library to load everywhere
 
+        try:
+            high = fcntl.fcntl(descriptor, fcntl.F_DUPFD, HIGH_DESCRIPTOR)
+        except (IOError, OSError):  # the process may not have that many
+            high = os.dup(descriptor)
+        fcntl.fcntl(high, fcntl.F_SETFD, fcntl.fcntl(high, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
+        return high
+    number = free_number()
     try:
-        high = fcntl.fcntl(descriptor, fcntl.F_DUPFD, HIGH_DESCRIPTOR)
-    except (IOError, OSError):  # the process may not have that many
-        high = os.dup(descriptor)
-    fcntl.fcntl(high, fcntl.F_SETFD, fcntl.fcntl(high, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
-    return high
+        os.dup2(descriptor, number, False)
+    except OSError:  # the process may not have that many
+        return os.dup(descriptor)
+    return number
+
+
+def free_number():
+    """Returns the first number, high enough, that no descriptor has."""
+    for number in count(HIGH_DESCRIPTOR):
+        try:
+            os.fstat(number)
+        except OSError:
+            return number
 
 
 def read_exactly(descriptor, size):
@@ -244,6 +263,9 @@ def read_exactly(descriptor, size):
             return None
         data += chunk
     return data
+
+
+SET_UP_BY = frozenset((u"env", u"dont_write_bytecode", u"nice", u"stdout", u"stdout_null", u"chdir", u"preload"))
 
 
 def apply_start(start):
@@ -325,12 +347,14 @@ class LoadError(DataFormatError):
 class RemoteError(Exception):
     """What went wrong at the other end; its text is what the other end wrote about it."""
 
-    def __init__(self, formatted, type_name="", message="", frames=()):
+    def __init__(self, formatted, type_name="", message="", frames=(), notes=(), cause=None):
         Exception.__init__(self, formatted)
         self.formatted = formatted
         self.type_name = type_name
         self.message = message
         self.frames = frames
+        self.notes = notes
+        self.cause = cause
 
     def __str__(self):
         return self.formatted
@@ -342,7 +366,8 @@ class RemoteError(Exception):
 def remote_error(report):
     """Returns the error that a CLOSE_ERROR tells of."""
     text, kind, message = [native(report.get(key) or "") for key in ("text", "type", "message")]
-    return RemoteError(text, kind, message, report.get("frames") or ())
+    cause = remote_error(report["cause"]) if report.get("cause") else None
+    return RemoteError(text, kind, message, report.get("frames") or (), report.get("notes") or (), cause)
 
 
 try:
@@ -675,19 +700,18 @@ class WorkerGateway(object):
         self._group = bool(start.get("group")) and os.getpgrp() == os.getpid()
         self._pid = os.getpid()
         if self._group:
-            import atexit
-
             atexit.register(self._kill_group)  # registered first, so it runs last
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as in the background of a shell
-        forget_in_children(self._forget)
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as in the background of a shell
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __repr__(self):
         return "<WorkerGateway id=%r>" % self.id
 
     def say_hello(self, problem):
-        compiled = globals().pop("compiled", None)  # stage 1 may have left it, for the next worker to start quicker
-        hello = hello_with(worker=text(self.kind), error=text(problem) if problem else None, compiled=compiled)
-        self._answer(greeting, hello)
+        own = {"worker": text(self.kind), "error": text(problem) if problem else None}
+        if "compiled" in globals():  # stage 1 may have left it, for the next worker to start quicker
+            own["compiled"] = globals().pop("compiled")
+        self._answer(greeting, hello_with(own))
 
     def serve(self):
         """Executes in the main thread what arrives for it, until the gateway has ended and all executions with it."""
@@ -840,7 +864,7 @@ class Gateway(WorkerGateway):
         beside = request.get("beside")
         if beside:  # those are parts of farexec itself, to which items are what they are
             stream.config = (True, False)
-        else:
+        elif not request.get("part"):
             self._give_codec(channel, self.codec)
         task = (channel, request)
         if self._standby_bell is None:
@@ -1456,8 +1480,6 @@ class NativeGateway(WorkerGateway):
         self._next_task = self._connection.next_task
         self._wait_idle = self._connection.wait_idle
         self._close_channel = self._connection.close
-        import atexit
-
         atexit.register(self._connection.flush)
 
     def serve(self):
@@ -1686,14 +1708,13 @@ def compile_source(request):
 
 
 DESCRIBING = allocate_lock()  # two executions may have the same file name
+MOST_CAUSES = 10  # of an exception that are told of: one that is raised again and again may have any number
 
 
 def describe_exception(exc_info, request, between=None):
     """Returns what CLOSE_ERROR says about an exception; frames of this file, and of one in between, are left out."""
     import linecache
-    import traceback
 
-    kind, error, trace = exc_info
     has_text = request is not None and "source" in request
     name = native(request.get("file") or "<remote exec>") if has_text else None
     DESCRIBING.acquire()
@@ -1702,22 +1723,33 @@ def describe_exception(exc_info, request, between=None):
         if name:  # so that source lines can be shown, for as long as this takes
             lines = [""] * (request.get("line", 1) - 1) + request["source"].split("\n")
             linecache.cache[name] = (1, None, [native(line) + "\n" for line in lines], name)
-        own = main.__code__.co_filename, between
-        parts = traceback.format_exception(kind, error, trace)
-        parts = [part for part in parts if not any(part.startswith('  File "%s"' % file) for file in own)]
-        frames = [tuple(frame)[:4] for frame in traceback.extract_tb(trace)]
-    except Exception:  # the exception's own __str__ failed, for one
-        parts, frames, own = ["%s: (its description failed)" % kind.__name__], [], ()
+        return report_of(exc_info, (main.__code__.co_filename, between), MOST_CAUSES, True)
     finally:
         linecache.cache.pop(name, None)
         if known is not None:
             linecache.cache[name] = known
         DESCRIBING.release()
+
+
+def report_of(exc_info, own, causes, whole):
+    """Returns what is said about one exception, without frames of `own` files; of what caused it as well, but of no more than so many.
+
+    `whole`: its text tells of them, too.
+    """
+    import traceback
+
+    kind, error, trace = exc_info
+    try:
+        parts = traceback.format_exception(kind, error, trace, **({} if whole else {"chain": False}))
+        parts = [part for part in parts if not any(part.startswith('  File "%s"' % file) for file in own)]
+        frames = [tuple(frame)[:4] for frame in traceback.extract_tb(trace)]
+    except Exception:  # the exception's own __str__ failed, for one
+        parts, frames = ["%s: (its description failed)" % kind.__name__], []
     try:
         message = text(str(error))
     except Exception:
         message = text("")
-    return {
+    report = {
         "text": text("".join(native(part) for part in parts)),
         "type": text(name_of_type(kind)),
         "message": message,
@@ -1725,6 +1757,18 @@ def describe_exception(exc_info, request, between=None):
             (text(file), line or 0, text(function), text(line_text or "")) for file, line, function, line_text in frames if file not in own
         ],
     }
+    try:
+        notes = [text(str(note)) for note in getattr(error, "__notes__", ())]
+        cause = getattr(error, "__cause__", None)
+        if cause is None and not getattr(error, "__suppress_context__", True):
+            cause = error.__context__
+    except Exception:  # a class may give these names to anything
+        return report
+    if notes:
+        report["notes"] = notes
+    if isinstance(cause, BaseException) and causes and not PY2:  # where it would have no traceback
+        report["cause"] = report_of((type(cause), cause, cause.__traceback__), own, causes - 1, False)
+    return report
 
 
 def import_threading(main_thread):
@@ -2095,6 +2139,9 @@ def load_dump(data, config=(True, False), gateway=None):
     except (StructError, IndexError, TypeError, ValueError, KeyError, MemoryError):
         problem = sys.exc_info()[1]
     raise LoadError("these bytes are no item: %s" % problem)
+
+
+load_start = load_dump  # the payload of START; where there is an extension module before it is read, that does it
 
 
 def load_from(data, config, gateway):

@@ -1,5 +1,6 @@
 """Servers and commands to reach workers through, started once for all tests. A test that takes one is skipped if it is not installed, or
-fails if `FAREXEC_SERVERS=all` says that it has to be there; see tests/servers.py."""
+fails if `FAREXEC_SERVERS=all` says that it has to be there; see tests/servers.py. That of
+sshd is in tests/conftest.py."""
 
 import os
 import shlex
@@ -10,22 +11,7 @@ import pytest
 
 import farexec
 import servers
-
-
-def need(component):
-    if component in servers.missing_components():
-        reason = f"{component} is not installed, or only root can use it here"
-        if servers.CHOICE == "all":
-            pytest.fail(f"{reason}; .ci/install installs it")
-        pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def sshd(tmp_path_factory):
-    """A running sshd, with an ssh_config that has its hosts; see `servers.Sshd`."""
-    need("sshd")
-    with servers.sshd(tmp_path_factory.mktemp("sshd")) as running:
-        yield running
+from servers import need
 
 
 @pytest.fixture(scope="session")

@@ -88,6 +88,37 @@ def test_tracebacks_name_file_and_line_and_show_the_source(worker):
     assert error["frames"][0][3] == "inner()"
 
 
+def test_an_error_tells_of_its_cause_and_that_of_its_own(worker):
+    source = "try:\n    try:\n        {}['x']\n    except KeyError:\n        1 / 0\nexcept Exception as error:\n    raise ValueError('last') from error"
+    if worker.hello["version"][0] < 3:
+        source = source.replace(" from error", "")
+    error = worker.expect(CLOSE_ERROR, worker.execute(source))
+    if worker.hello["version"][0] < 3:
+        assert "cause" not in error
+        return
+    cause = error["cause"]
+    assert (error["type"], cause["type"], cause["cause"]["type"]) == ("ValueError", "ZeroDivisionError", "KeyError")
+    assert "cause" not in cause["cause"]
+    assert [frame[1] for frame in cause["frames"]] == [5]
+    assert "KeyError" in error["text"] and "KeyError" not in cause["text"]
+
+
+def test_causes_without_number_are_cut_off(worker):
+    source = "error = None\nfor number in range(100):\n    try: raise ValueError(number)\n    except ValueError as new:\n        new.__cause__, error = error, new\nraise error"
+    error = worker.expect(CLOSE_ERROR, worker.execute(source))
+    for number in range(99, 99 - 10, -1):
+        if worker.hello["version"][0] < 3:
+            break
+        assert error["message"] == str(number)
+        error = error["cause"]
+    assert "cause" not in error
+
+
+def test_notes(worker):
+    error = worker.expect(CLOSE_ERROR, worker.execute("error = ValueError(1)\nerror.__notes__ = ['one', 'two']\nraise error"))
+    assert error["notes"] == ["one", "two"]
+
+
 def test_frames_of_the_worker_are_left_out(worker):
     number = worker.execute("class X(object): pass\nchannel.send([X()])")
     error = worker.expect(CLOSE_ERROR, number)

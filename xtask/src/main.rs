@@ -111,7 +111,14 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
         ("stubtest", Box::new(|| python(&["-m", "mypy.stubtest", "farexec._native"]))),
         ("spawned rust tests", Box::new(spawned_rust_tests)),
         ("spawned python tests", Box::new(|| pytest(&[&["--start=spawn"], &SPAWNED[..]].concat()))),
-        ("python tests", Box::new(|| pytest(&["--ignore", "tests/worker", "tests", "tests/doctests.py"]))),
+        (
+            "python tests",
+            Box::new(|| {
+                let elsewhere = ["--ignore", "tests/worker", "--ignore", "tests/command"];
+                pytest(&[&elsewhere[..], &["tests", "tests/doctests.py"]].concat())
+            }),
+        ),
+        ("command tests", Box::new(command_tests)),
         ("shim tests", Box::new(shim_tests)),
         ("clients", Box::new(clients)),
         // They wait more than they compute.
@@ -185,6 +192,7 @@ fn spawned_rust_tests() -> Result<()> {
 
 fn bench() -> Result<()> {
     pytest(&["bench"])?;
+    cargo(&["build", "--release", "-p", "farexec", "--example", "farexec-bench"])?;
     python(&["bench/run.py", "--quick"])
 }
 
@@ -194,6 +202,15 @@ fn python(arguments: &[&str]) -> Result<()> {
 
 fn pytest(arguments: &[&str]) -> Result<()> {
     python(&[&["-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"], arguments].concat())
+}
+
+/// Of the binary that cargo builds; some are of the Python package's console script as well.
+fn command_tests() -> Result<()> {
+    cargo(&["build", "-p", "farexec-cli"])?;
+    let built = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let command = std::path::absolute(built.join("debug/farexec"))?;
+    let arguments = ["-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/command"];
+    run(Command::new("target/venv/bin/python").args(arguments).env("FAREXEC_COMMAND", command))
 }
 
 /// The shim is not installed for them, since pytest-xdist uses execnet itself here.

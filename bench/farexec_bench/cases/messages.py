@@ -5,10 +5,13 @@ What the standard library has in place of a channel is in `rivals`, under the sa
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import threading
 from typing import Any
 
 from ..casework import Figures, Run, case
-from .starting import check
+from .starting import check, coordinator, costs
 
 MIB = 2**20
 
@@ -67,6 +70,8 @@ def items_in_stream(size: int) -> int:
 @case("int-round-trip")
 def int_round_trip(run: Run) -> Figures:
     """A small int there and back, `size` times in a sample."""
+    if "asyncio" in run.options:
+        return asyncio.run(int_round_trip_awaited(run))
     with run.group() as group:
         channel = group[0].remote_exec(ECHO)
 
@@ -76,6 +81,22 @@ def int_round_trip(run: Run) -> Figures:
                 channel.receive()
 
         return run.sample(trips, per=run.size)
+
+
+async def int_round_trip_awaited(run: Run) -> Figures:
+    """The same in an event loop."""
+    aio = importlib.import_module(f"{run.library}.aio")
+    async with aio.Group([run.spec]) as group:
+        channel = group[0].remote_exec(ECHO)
+
+        async def trips() -> None:
+            for _ in range(run.size):
+                await channel.send(1)
+                await channel.receive()
+
+        figures = await run.sample_awaited(trips, per=run.size)
+        run.note_worker(group[0])
+        return figures
 
 
 @case("list-round-trip")
@@ -187,7 +208,17 @@ def stream(run: Run) -> Figures:
 @case("receive-queue")
 def receive_queue(run: Run) -> Figures:
     """Small ints from four workers through one queue."""
-    workers = 4
+    return through_one_queue(run, 4)
+
+
+@case("wide-queue")
+def wide_queue(run: Run) -> Figures:
+    """Small ints from a hundred workers through one queue."""
+    return through_one_queue(run, 100)
+
+
+def through_one_queue(run: Run, workers: int) -> Figures:
+    """As many ints as `size` from each worker."""
     with run.group(workers) as group:
         channels = group.remote_exec(COUNT)
         queue = channels.make_receive_queue()
@@ -200,6 +231,31 @@ def receive_queue(run: Run) -> Figures:
             check(total == workers * sum(range(run.size)), "all ints arrive")
 
         return run.sample(batch, per=run.size * workers)
+
+
+@case("many-senders")
+def many_senders(run: Run) -> Figures:
+    """Small ints from 64 threads, each on a channel of its own, over one gateway, until the worker has added them up."""
+    threads = 64
+    with run.group() as group:
+        gateway = group[0]
+        channels = [gateway.remote_exec(SINK) for _ in range(threads)]
+
+        def send(channel: Any) -> None:
+            channel.send(run.size)
+            for number in range(run.size):
+                channel.send(number)
+
+        def batch() -> None:
+            senders = [threading.Thread(target=send, args=(channel,)) for channel in channels]
+            for sender in senders:
+                sender.start()
+            for sender in senders:
+                sender.join()
+            totals = [channel.receive() for channel in channels]
+            check(totals == [sum(range(run.size))] * threads, "each channel has its ints")
+
+        return run.sample(batch, per=run.size * threads)
 
 
 @case("channels-in-turn")
@@ -225,13 +281,18 @@ def channels_at_once(run: Run) -> Figures:
     with run.group() as group:
         gateway = group[0]
         control = gateway.remote_exec(GREET_TOGETHER)
+        memory: list[float] = []
 
         def batch() -> None:
+            before = coordinator()
             control.send(run.size)
             opened: list[Any] = [gateway.newchannel() for _ in range(run.size)]
             for channel in opened:
                 control.send(channel)
             check(control.receive() == run.size, "the worker has all channels")
+            memory.extend(costs(before, run.size).get("memory", []))
             check([one.receive() for one in opened] == list(range(run.size)), "each channel has its item")
 
-        return run.sample(batch)
+        figures = run.sample(batch)
+        # Later ones find the memory that the first left.
+        return {**figures, "memory": memory[:1]}

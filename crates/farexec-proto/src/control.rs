@@ -112,8 +112,40 @@ pub struct ErrorReport {
     pub r#type: String,
     /// The exception's own message.
     pub message: String,
-    /// (file, line, function, text of the line), outermost first.
-    pub frames: Vec<(String, u32, String, String)>,
+    /// Where it came through, outermost first.
+    pub frames: Vec<Frame>,
+    /// What was added to the exception (`__notes__`).
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub notes: Box<[String]>,
+    /// The exception that it was raised from, or while handling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Box<ErrorReport>>,
+}
+
+/// One place that an exception came through. On the wire it is a tuple.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(String, u32, String, String)", into = "(String, u32, String, String)")]
+pub struct Frame {
+    /// The file, as the interpreter there names it.
+    pub file: String,
+    /// The number of the line.
+    pub line: u32,
+    /// The function, or `<module>`.
+    pub function: String,
+    /// The text of the line; empty if it is not known.
+    pub text: String,
+}
+
+impl From<(String, u32, String, String)> for Frame {
+    fn from((file, line, function, text): (String, u32, String, String)) -> Self {
+        Self { file, line, function, text }
+    }
+}
+
+impl From<Frame> for (String, u32, String, String) {
+    fn from(Frame { file, line, function, text }: Frame) -> Self {
+        (file, line, function, text)
+    }
 }
 
 /// How a worker is doing: the payload of STATUS_REPLY.

@@ -1,10 +1,11 @@
 //! Python callbacks: called from farexec's callback thread.
 
-use farexec::Item;
 use farexec::proto::control::ErrorReport;
+use farexec::{Frame, Item};
 use pyo3::Borrowed;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::IntoPyDict;
 
 use crate::channel::{Codec, Home};
 use crate::decode;
@@ -82,26 +83,56 @@ pub(crate) fn caller(
 
 /// What is told of an exception.
 fn describe(py: Python<'_>, error: &PyErr) -> ErrorReport {
+    describe_with(py, error, MOST_CAUSES, true)
+}
+
+/// Of an exception, as many causes as worker.py tells of.
+const MOST_CAUSES: u32 = 10;
+
+/// The same, with so many causes; `whole`: its text tells of them, too.
+fn describe_with(py: Python<'_>, error: &PyErr, causes: u32, whole: bool) -> ErrorReport {
+    let value = error.value(py);
     let text = || -> PyResult<String> {
-        let exception = (error.get_type(py), error.value(py), error.traceback(py));
-        let lines = py.import("traceback")?.call_method1("format_exception", exception)?;
+        let exception = (error.get_type(py), value, error.traceback(py));
+        let chain = [("chain", whole)].into_py_dict(py)?;
+        let lines = py.import("traceback")?.call_method("format_exception", exception, Some(&chain))?;
         Ok(lines.extract::<Vec<String>>()?.concat())
     };
-    let frames = || -> PyResult<Vec<(String, u32, String, String)>> {
+    let frames = || -> PyResult<Vec<Frame>> {
         let frames = py.import("traceback")?.call_method1("extract_tb", (error.traceback(py),))?;
         let described = frames.try_iter()?.map(|frame| {
             let frame = frame?;
             let line = frame.getattr("lineno")?.extract::<Option<u32>>()?.unwrap_or_default();
             let text = frame.getattr("line")?.extract::<Option<String>>()?.unwrap_or_default();
-            Ok((frame.getattr("filename")?.extract()?, line, frame.getattr("name")?.extract()?, text))
+            let (file, function) = (frame.getattr("filename")?.extract()?, frame.getattr("name")?.extract()?);
+            Ok(Frame { file, line, function, text })
         });
         described.collect()
+    };
+    let notes = || -> PyResult<Vec<String>> {
+        match value.getattr_opt("__notes__")? {
+            Some(notes) => {
+                notes.try_iter()?.map(|note| Ok(note?.str()?.to_string_lossy().into_owned())).collect()
+            }
+            None => Ok(Vec::new()),
+        }
+    };
+    let cause = || -> PyResult<Option<Box<ErrorReport>>> {
+        let mut cause = value.getattr("__cause__")?;
+        if cause.is_none() && !value.getattr("__suppress_context__")?.is_truthy()? {
+            cause = value.getattr("__context__")?;
+        }
+        let is_told = causes > 0 && !cause.is_none();
+        let describe = || Box::new(describe_with(py, &PyErr::from_value(cause), causes - 1, false));
+        Ok(is_told.then(describe))
     };
     let name = error.get_type(py).fully_qualified_name().map(|name| name.to_string());
     ErrorReport {
         text: text().unwrap_or_else(|_| error.to_string()),
         r#type: name.unwrap_or_default(),
-        message: error.value(py).str().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default(),
+        message: value.str().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default(),
         frames: frames().unwrap_or_default(),
+        notes: notes().unwrap_or_default().into(),
+        cause: cause().unwrap_or_default(),
     }
 }

@@ -78,6 +78,8 @@ pub(crate) struct Home {
     pub(crate) raiser: Raiser,
     /// The class of its channels, if that is not [`PyChannel`] itself but a subclass.
     pub(crate) class: Option<Py<PyType>>,
+    /// Whether its channels belong to event loops: nothing of theirs may wait, and there was room before something is sent.
+    pub(crate) is_awaited: bool,
 }
 
 /// What items go through on their way to and from the encodings of farexec, if anything: an object with `encode` and `decode`.
@@ -122,7 +124,8 @@ impl Home {
         let greenlets = self.greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py));
         let class = self.class.as_ref().map(|class| class.clone_ref(py));
         let (face, codec) = (self.face.clone_ref(py), self.codec.clone());
-        Self { face, registry, gateway, greenlets, codec, raiser: self.raiser, class }
+        let (raiser, is_awaited) = (self.raiser, self.is_awaited);
+        Self { face, registry, gateway, greenlets, codec, raiser, class, is_awaited }
     }
 
     pub(crate) fn hub(&self) -> Option<&Hub> {
@@ -187,11 +190,13 @@ pub(crate) struct PyChannel {
 
 impl PyChannel {
     /// Waits for the credit of one item.
+    #[cold]
     fn reserve(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let reserved = waiting(py, self.home.hub(), timeout, |wait| self.channel.reserve(wait))?;
         reserved.map_err(|error| errors::send(py, self.home.raiser, error))
     }
 
+    #[cold]
     fn send_in_time(&self, py: Python<'_>, item: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
         let channel = self.channel.clone();
         let room = working(py, self.home.hub(), timeout, move |wait| channel.finish_sending(wait))?;
@@ -246,6 +251,7 @@ impl PyChannel {
         }
         if let Ok(bytes) = encoded.as_ref().unwrap_or(item).cast_exact::<PyBytes>()
             && self.home.greenlets.is_none()
+            && !self.home.is_awaited
             && !self.channel.copies_when_sending(bytes.as_bytes().len())
         {
             // They stay where they are as long as `bytes` is held, and never change.
@@ -256,7 +262,7 @@ impl PyChannel {
         let item = PyItem::new(encoded.as_ref().unwrap_or(item), Some(&self.home));
         let is_full =
             self.channel.start_sending(&item).map_err(|error| errors::send(py, self.home.raiser, error))?;
-        if is_full {
+        if is_full && !self.home.is_awaited {
             let channel = self.channel.clone();
             let result = working(py, self.home.hub(), None, move |wait| channel.finish_sending(wait))?;
             result.map_err(|error| errors::send(py, self.home.raiser, error))?;

@@ -1,7 +1,7 @@
 //! From errors of `farexec` to exceptions of the package `farexec`, which are Python classes in `farexec._errors`.
 
 use farexec::{
-    Cause, ChannelEnd, ExecError, GatewayError, HostFailure, ReceiveError, RemoteError, SendError,
+    Cause, ChannelEnd, ExecError, Frame, GatewayError, HostFailure, ReceiveError, RemoteError, SendError,
     StartError, WaitError,
 };
 use pyo3::exceptions::{PyEOFError, PyKeyboardInterrupt, PyOSError, PyValueError};
@@ -82,8 +82,14 @@ pub(crate) fn remote_object<'py>(
     raiser: Raiser,
     error: &RemoteError,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let frames = error.frames().to_vec();
-    remote_error_class(py, raiser)?.call1((error.text(), error.type_name(), error.message(), frames))
+    let frames: Vec<_> = error
+        .frames()
+        .iter()
+        .map(|Frame { file, line, function, text }| (file, line, function, text))
+        .collect();
+    let cause = error.cause().map(|cause| remote_object(py, raiser, cause)).transpose()?;
+    let arguments = (error.text(), error.type_name(), error.message(), frames, error.notes(), cause);
+    remote_error_class(py, raiser)?.call1(arguments)
 }
 
 /// A wait that was called away: the signal handler has raised something, or will.

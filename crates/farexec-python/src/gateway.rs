@@ -1,10 +1,10 @@
 //! `Gateway` as the package builds on it: `farexec.Gateway` is its face, and what `channel.gateway` gives.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use farexec::{Gateway, Request, WaitError};
+use farexec::{Gateway, Request, Status, WaitError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::call::{PyRemoteFunction, described};
 use crate::channel::{Home, Registry, SharedCodec};
@@ -20,11 +20,14 @@ pub(crate) struct PyGateway {
     greenlets: Option<Greenlets>,
     /// What the items of channels go through that are made from now on.
     codec: SharedCodec,
+    /// The class of its channels, if they belong to event loops.
+    channel_class: OnceLock<Py<PyType>>,
 }
 
 impl PyGateway {
     pub(crate) fn new(gateway: Gateway, greenlets: Option<Greenlets>) -> Self {
-        Self { gateway, registry: Arc::default(), greenlets, codec: SharedCodec::default() }
+        let (registry, codec) = (Arc::default(), SharedCodec::default());
+        Self { gateway, registry, greenlets, codec, channel_class: OnceLock::new() }
     }
 
     pub(crate) fn hub(&self) -> Option<&Hub> {
@@ -36,7 +39,9 @@ impl PyGateway {
         let greenlets = self.greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py));
         let (registry, codec) = (Arc::clone(&self.registry), self.codec.clone());
         let (gateway, raiser) = (self.gateway.clone(), Raiser::Package);
-        Home { face, registry, gateway, greenlets, codec, raiser, class: None }
+        let class = self.channel_class.get().map(|class| class.clone_ref(py));
+        let is_awaited = class.is_some();
+        Home { face, registry, gateway, greenlets, codec, raiser, class, is_awaited }
     }
 }
 
@@ -95,10 +100,18 @@ impl PyGateway {
     ) -> PyResult<Bound<'py, PyAny>> {
         let home = self.home(py, face);
         let kwargs = PyKwargs::new(kwargs, &home);
-        let request =
-            Request { source, file, line, call: call.as_deref(), kwargs: &kwargs, beside, max_pending };
+        let request = Request {
+            source,
+            file,
+            line,
+            call: call.as_deref(),
+            kwargs: &kwargs,
+            beside,
+            max_pending,
+            part: None,
+        };
         let channel = self.gateway.execute(&request).map_err(|error| errors::execute(py, error))?;
-        home.channel(py, channel)
+        if beside { home.channel_without_codec(py, channel) } else { home.channel(py, channel) }
     }
 
     /// A function to call at the worker, described as for a map.
@@ -106,6 +119,11 @@ impl PyGateway {
         let function = self.gateway.function(described(function)?);
         let greenlets = self.greenlets.as_ref().map(|greenlets| greenlets.clone_ref(py));
         Ok(PyRemoteFunction { function, greenlets })
+    }
+
+    /// Has its channels be of a subclass of `Channel` for event loops; said before there are any.
+    fn set_channel_class(&self, class_: Py<PyType>) {
+        let _ = self.channel_class.set(class_);
     }
 
     /// Has the items of channels that are made from now on go through a codec.
@@ -141,14 +159,7 @@ impl PyGateway {
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let gateway = self.gateway.clone();
         let status = working(py, self.hub(), None, move |wait| gateway.remote_status(wait))?;
-        let status = status.map_err(|error| errors::gateway(py, error))?;
-        let dict = PyDict::new(py);
-        dict.set_item("channels", status.channels)?;
-        dict.set_item("executing", status.executing)?;
-        dict.set_item("queued", status.queued)?;
-        dict.set_item("execmodel", status.execmodel)?;
-        dict.set_item("cwd", status.cwd)?;
-        Ok(dict)
+        status_dict(py, status.map_err(|error| errors::gateway(py, error))?)
     }
 
     fn reconfigure(&self, py: Python<'_>, py2str_as_py3str: bool, py3str_as_py2str: bool) -> PyResult<()> {
@@ -170,4 +181,15 @@ impl PyGateway {
             Err(WaitError::Interrupted | WaitError::Pending) => Err(errors::interrupted(py)),
         }
     }
+}
+
+/// How a worker is doing, as keyword arguments of `RemoteStatus`.
+pub(crate) fn status_dict(py: Python<'_>, status: Status) -> PyResult<Bound<'_, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("channels", status.channels)?;
+    dict.set_item("executing", status.executing)?;
+    dict.set_item("queued", status.queued)?;
+    dict.set_item("execmodel", status.execmodel)?;
+    dict.set_item("cwd", status.cwd)?;
+    Ok(dict)
 }

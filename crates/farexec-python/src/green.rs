@@ -82,15 +82,33 @@ impl Wake for Bell {
 }
 
 /// A bell in use.
-struct Borrowed(Arc<Bell>);
+pub(crate) struct BorrowedBell(Arc<Bell>);
 
-impl Drop for Borrowed {
+impl BorrowedBell {
+    pub(crate) fn new() -> PyResult<Self> {
+        Bell::new().map(Self)
+    }
+
+    pub(crate) fn ring(&self) {
+        self.0.ring();
+    }
+
+    pub(crate) fn quiet(&self) {
+        self.0.quiet();
+    }
+
+    pub(crate) fn fileno(&self) -> i32 {
+        self.0.fileno()
+    }
+}
+
+impl Drop for BorrowedBell {
     fn drop(&mut self) {
         lock(&IDLE).push(Arc::clone(&self.0));
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -137,7 +155,7 @@ pub(crate) fn polling<T: Poll + Send>(
     mut operation: impl FnMut(&Wait<'_>) -> T + Send,
 ) -> PyResult<T> {
     let deadline = deadline(seconds)?;
-    let bell = Borrowed(Bell::new()?);
+    let bell = BorrowedBell::new()?;
     loop {
         bell.0.quiet();
         let waker = Waker::from(Arc::clone(&bell.0));
@@ -160,7 +178,7 @@ pub(crate) fn apart<T: Send + 'static>(
     operation: impl FnOnce(&Wait<'_>) -> T + Send + 'static,
 ) -> PyResult<T> {
     let wait = waiting::wait(seconds)?;
-    let bell = Borrowed(Bell::new()?);
+    let bell = BorrowedBell::new()?;
     bell.0.quiet();
     let (done, result) = mpsc::channel();
     let ringer = Arc::clone(&bell.0);

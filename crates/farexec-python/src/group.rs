@@ -67,14 +67,7 @@ impl PyGroup {
 
     /// Starts a worker for each spec, all at once. `python` is the interpreter of those that name none.
     fn start(&self, py: Python<'_>, specs: Vec<String>, python: &str) -> PyResult<Vec<PyGateway>> {
-        let specs = specs.iter().map(|text| {
-            let mut spec = Spec::from_str(text).map_err(|error| PyValueError::new_err(error.to_string()))?;
-            if spec.transport == Transport::Popen && spec.python.is_none() {
-                spec.set_python([python]);
-            }
-            Ok(spec)
-        });
-        let specs = specs.collect::<PyResult<Vec<_>>>()?;
+        let specs = parse(&specs, python)?;
         let (group, greenlets) = (self.group.clone(), self.greenlets(py));
         let hub = greenlets.as_ref().map(|greenlets| &greenlets.hub);
         let started = working(py, hub, None, move |wait| group.start(specs, wait))?;
@@ -95,14 +88,33 @@ impl PyGroup {
         let (group, greenlets) = (self.group.clone(), self.greenlets(py));
         let hub = greenlets.as_ref().map(|greenlets| &greenlets.hub);
         let sweep = timeout.is_some();
-        let result = working(py, hub, timeout, move |wait| group.terminate_with(wait, sweep))?;
-        match result {
-            Ok(ended) => {
-                Ok(ended.iter().map(|(gateway, how)| (gateway.id().into(), why(gateway, *how))).collect())
-            }
-            Err(WaitError::Interrupted) => Err(errors::interrupted(py)),
-            Err(error) => Err(errors::wait(py, Raiser::Package, error, || "the workers go on".into())),
+        ended(py, working(py, hub, timeout, move |wait| group.terminate_with(wait, sweep))?)
+    }
+}
+
+/// Specs from their text; `python` is the interpreter of those on this machine that name none.
+pub(crate) fn parse(specs: &[String], python: &str) -> PyResult<Vec<Spec>> {
+    let specs = specs.iter().map(|text| {
+        let mut spec = Spec::from_str(text).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        if spec.transport == Transport::Popen && spec.python.is_none() {
+            spec.set_python([python]);
         }
+        Ok(spec)
+    });
+    specs.collect()
+}
+
+/// What came of ending workers: the ids of the gateways that are gone, with why if they did not end by themselves.
+pub(crate) fn ended(
+    py: Python<'_>,
+    result: Result<Vec<(Gateway, Termination)>, WaitError>,
+) -> PyResult<Vec<(String, Option<String>)>> {
+    match result {
+        Ok(ended) => {
+            Ok(ended.iter().map(|(gateway, how)| (gateway.id().into(), why(gateway, *how))).collect())
+        }
+        Err(WaitError::Interrupted) => Err(errors::interrupted(py)),
+        Err(error) => Err(errors::wait(py, Raiser::Package, error, || "the workers go on".into())),
     }
 }
 
@@ -146,6 +158,12 @@ pub(crate) fn parse_spec(text: &str) -> PyResult<Vec<(String, Option<String>)>> 
 
 /// How an interpreter on this machine compiles the worker.
 #[pyfunction]
-pub(crate) fn know_interpreter(executable: PathBuf, magic: Vec<u8>, implementation: String, code: Vec<u8>) {
-    farexec::know_interpreter(&executable, &Compiled { magic, implementation, code });
+pub(crate) fn know_interpreter(
+    executable: PathBuf,
+    magic: Vec<u8>,
+    implementation: String,
+    worker: Vec<u8>,
+    template: Vec<u8>,
+) {
+    farexec::know_interpreter(&executable, &Compiled { magic, implementation, code: worker }, &template);
 }

@@ -3,9 +3,11 @@
 //! Two rules hold everywhere here. The interpreter's lock is released before anything waits, and is never asked for while a lock of
 //! `farexec` is held. And whatever goes wrong becomes a Python exception (in `errors`).
 
+mod aio;
 mod call;
 mod callback;
 mod channel;
+mod command;
 mod cycle;
 mod decode;
 mod encode;
@@ -31,12 +33,15 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<group::PyGroup>()?;
     module.add_class::<queue::PyReceiveQueue>()?;
     module.add_class::<green::PyCalls>()?;
+    module.add_class::<aio::PyLoop>()?;
+    module.add_class::<aio::PyOperation>()?;
     module.add_function(wrap_pyfunction!(serialize::dumps, module)?)?;
     module.add_function(wrap_pyfunction!(serialize::loads, module)?)?;
     module.add_function(wrap_pyfunction!(group::know_interpreter, module)?)?;
     module.add_function(wrap_pyfunction!(group::offer_extension, module)?)?;
     module.add_function(wrap_pyfunction!(group::parse_spec, module)?)?;
     module.add_function(wrap_pyfunction!(rsync::rsync, module)?)?;
+    module.add_function(wrap_pyfunction!(command::command, module)?)?;
     module.add_class::<map::PyMap>()?;
     module.add_class::<tasks::PyTasks>()?;
     module.add_class::<call::PyRemoteFunction>()?;

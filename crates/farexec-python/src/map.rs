@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
-use farexec::{ChannelId, Gateway, Map, MapError, MapOptions, MapResult, Progress, TaskError, WaitError};
+use farexec::{
+    ChannelId, Gateway, Map, MapError, MapOptions, MapResult, Progress, TaskError, Wait, WaitError,
+};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyTuple};
@@ -17,6 +20,7 @@ use crate::gateway::PyGateway;
 use crate::green::Greenlets;
 use crate::group::PyGroup;
 use crate::waiting::waiting;
+use crate::worker;
 
 /// Results of a function at workers, as they are asked for.
 #[pyclass(name = "Map", module = "farexec._native", frozen)]
@@ -110,6 +114,31 @@ impl PyMap {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let hub = self.greenlets.as_ref().map(|greenlets| &greenlets.hub);
+        match self.step(py, |map| waiting(py, hub, None, |wait| map.wait(wait)))? {
+            Poll::Ready(result) => Ok(result),
+            // What waits is never told so.
+            Poll::Pending => Err(errors::interrupted(py)),
+        }
+    }
+}
+
+impl PyMap {
+    /// The next result, if it is there; `None` if there are no more.
+    pub(crate) fn poll(&self, py: Python<'_>, wait: &Wait<'_>) -> Poll<PyResult<Option<Py<PyAny>>>> {
+        match self.step(py, |map| Ok(map.wait(wait))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(result)) => Poll::Ready(Ok(result.map(Bound::unbind))),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Advances until there is a result, or `wait` says that there is none yet.
+    fn step<'py>(
+        &self,
+        py: Python<'py>,
+        wait: impl FnMut(&mut Map) -> PyResult<Result<(), MapError>>,
+    ) -> PyResult<Poll<Option<Bound<'py, PyAny>>>> {
         let mut state = lock(&self.map);
         let mut map = match std::mem::replace(&mut *state, State::Advancing) {
             State::Idle(map) => map,
@@ -120,34 +149,39 @@ impl PyMap {
             }
             State::Over => {
                 *state = State::Over;
-                return Ok(None);
+                return Ok(Poll::Ready(None));
             }
         };
         // Not held while code of others runs.
         drop(state);
-        let result = self.advance(py, &mut map);
-        let next = if matches!(result, Ok(None)) { State::Over } else { State::Idle(map) };
+        let result = self.advance(py, &mut map, wait);
+        let next = if matches!(result, Ok(Poll::Ready(None))) { State::Over } else { State::Idle(map) };
         *lock(&self.map) = next;
         result
     }
-}
 
-impl PyMap {
-    fn advance<'py>(&self, py: Python<'py>, map: &mut Map) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn advance<'py>(
+        &self,
+        py: Python<'py>,
+        map: &mut Map,
+        mut wait: impl FnMut(&mut Map) -> PyResult<Result<(), MapError>>,
+    ) -> PyResult<Poll<Option<Bound<'py, PyAny>>>> {
         loop {
             if let Some(result) = map.pop() {
-                return self.result(py, result).map(Some);
+                return self.result(py, result).map(|result| Poll::Ready(Some(result)));
             }
             self.fill(py, map)?;
             self.tell(py, map)?;
             if map.is_done() {
-                return Ok(None);
+                return Ok(Poll::Ready(None));
             }
             map.dispatch();
-            let hub = self.greenlets.as_ref().map(|greenlets| &greenlets.hub);
-            let waited = waiting(py, hub, None, |wait| map.wait(wait))?;
+            let waited = wait(map)?;
             adopt(py, &self.face, self.greenlets.as_ref(), map.replacements())?;
-            waited.map_err(|error| map_error(py, error))?;
+            match waited {
+                Err(MapError::Wait(WaitError::Pending)) => return Ok(Poll::Pending),
+                waited => waited.map_err(|error| map_error(py, error))?,
+            }
         }
     }
 
@@ -231,11 +265,8 @@ pub(crate) fn seconds(seconds: f64) -> PyResult<Duration> {
 
 /// The error that a worker's answer describes.
 pub(crate) fn remote_error(answer: &Bound<'_, PyAny>) -> PyResult<PyErr> {
-    let report = answer.cast::<PyDict>()?;
-    let field = |key: &str| report.get_item(key).map(|value| value.unwrap_or_else(|| answer.clone()));
-    let class = errors::remote_error_class(answer.py(), Raiser::Package)?;
-    let arguments = (field("text")?, field("type")?, field("message")?, field("frames")?);
-    Ok(PyErr::from_value(class.call1(arguments)?))
+    let error = worker::report(answer.cast::<PyDict>()?)?.into();
+    Ok(PyErr::from_value(errors::remote_object(answer.py(), Raiser::Package, &error)?))
 }
 
 fn task_error(py: Python<'_>, index: u64, error: &TaskError) -> PyErr {

@@ -17,7 +17,7 @@ use crate::waiting::waiting;
 /// With an endmarker, (channel, endmarker) comes once for each channel when it ends, for whatever reason.
 #[pyclass(name = "ReceiveQueue", module = "farexec", weakref, frozen)]
 pub(crate) struct PyReceiveQueue {
-    queue: ReceiveQueue,
+    pub(crate) queue: ReceiveQueue,
     channels: Vec<Py<PyChannel>>,
     endmarker: Option<Py<PyAny>>,
 }
@@ -94,7 +94,11 @@ impl PyReceiveQueue {
 }
 
 impl PyReceiveQueue {
-    fn pair<'py>(&self, py: Python<'py>, event: QueueEvent) -> PyResult<(Py<PyChannel>, Bound<'py, PyAny>)> {
+    pub(crate) fn pair<'py>(
+        &self,
+        py: Python<'py>,
+        event: QueueEvent,
+    ) -> PyResult<(Py<PyChannel>, Bound<'py, PyAny>)> {
         let channel = &self.channels[event.index];
         let item = match event.item {
             Item::Data(payload) => channel.get().decode(py, &payload)?,

@@ -11,7 +11,8 @@ use farexec::proto::control::{ErrorReport, Hello};
 use farexec::proto::encoding::StringCoercion;
 use farexec::proto::handshake::PROTOCOL_VERSION;
 use farexec::proto::{Encoding, serde::from_payload};
-use farexec::{Cause, ExecModel, Execution, WaitError, Worker, WorkerSettings};
+use farexec::worker::{Execution, Worker, WorkerSettings};
+use farexec::{Cause, ExecModel, WaitError};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
@@ -79,6 +80,7 @@ impl PyWorker {
             codec: SharedCodec::default(),
             raiser: Raiser::Worker,
             class: Some(channel),
+            is_awaited: false,
         };
         let served = Arc::new(Served { worker, home });
         let _ = later.set(Arc::clone(&served));
@@ -188,7 +190,7 @@ impl Served {
         in_main: bool,
     ) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let made = || {
-            let channel = match execution.beside {
+            let channel = match execution.is_part {
                 true => self.home.channel_without_codec(py, execution.channel.clone())?,
                 false => self.home.channel(py, execution.channel.clone())?,
             };
@@ -222,10 +224,20 @@ fn run_beside(served: Arc<Served>, execution: Execution) -> std::io::Result<()> 
     thread.spawn(run).map(drop)
 }
 
-fn report(dict: &Bound<'_, PyDict>) -> PyResult<ErrorReport> {
+/// What a dict of worker.py says of an error, or one of Python's by the same keys.
+pub(crate) fn report(dict: &Bound<'_, PyDict>) -> PyResult<ErrorReport> {
     let text = |key: &str| -> PyResult<String> {
         dict.get_item(key)?.map_or_else(|| Ok(String::new()), |value| value.extract())
     };
-    let frames = dict.get_item("frames")?.map_or_else(|| Ok(Vec::new()), |frames| frames.extract())?;
-    Ok(ErrorReport { text: text("text")?, r#type: text("type")?, message: text("message")?, frames })
+    let frames: Vec<(String, u32, String, String)> =
+        dict.get_item("frames")?.map_or_else(|| Ok(Vec::new()), |frames| frames.extract())?;
+    let frames = frames.into_iter().map(Into::into).collect();
+    let notes = dict.get_item("notes")?.map_or_else(|| Ok(Vec::new()), |notes| notes.extract::<Vec<_>>())?;
+    let notes = notes.into();
+    let cause = match dict.get_item("cause")? {
+        Some(cause) => Some(Box::new(report(&cause.cast_into::<PyDict>()?)?)),
+        None => None,
+    };
+    let (text, r#type, message) = (text("text")?, text("type")?, text("message")?);
+    Ok(ErrorReport { text, r#type, message, frames, notes, cause })
 }

@@ -97,31 +97,40 @@ main()
 
 /// The worker for an interpreter that most probably reads this code.
 pub(crate) fn compiled(worker: &Compiled) -> Stage1 {
-    with_code(Some(worker), "main()")
+    with_code(Some(worker), &[(&worker.code, WORKER)], "main()")
 }
 
-/// A template of workers.
-pub(crate) fn template(worker: Option<&Compiled>) -> Stage1 {
-    with_code(worker, &[TEMPLATE, "\nmain(*Template().fork_workers())\n"].concat())
+/// A template of workers, for an interpreter that most probably reads the code of the worker, and that of the template if it is known.
+pub(crate) fn template(worker: Option<&Compiled>, template: &[u8]) -> Stage1 {
+    let code = worker.map_or(&[][..], |worker| &worker.code);
+    // A worker keeps the template: to take it apart would copy the memory that it is in.
+    let entry = "template = Template()\nmain(*template.fork_workers())";
+    with_code(worker, &[(code, WORKER), (template, TEMPLATE)], entry)
 }
 
-/// The worker, compiled and as text, and what is executed behind it.
-fn with_code(worker: Option<&Compiled>, entry: &str) -> Stage1 {
+/// Files, compiled (if they are) by an interpreter of the kind of `kind`, and as text, and what is executed behind them.
+fn with_code(kind: Option<&Compiled>, files: &[(&[u8], &str)], entry: &str) -> Stage1 {
     let unknown = Compiled::default();
-    let Compiled { magic, implementation, code } = worker.unwrap_or(&unknown);
+    let Compiled { magic, implementation, .. } = kind.unwrap_or(&unknown);
     let magic: String = magic.iter().map(|byte| format!("\\x{byte:02x}")).collect();
     let name: String = implementation.chars().filter(char::is_ascii_alphanumeric).collect();
     let source = format!(
         r#"
 import marshal, sys
-code, text = r(int(r(8))), r(int(r(8)))
 magic = getattr(sys.modules.get("_frozen_importlib_external"), "MAGIC_NUMBER", None)
 known = magic == b"{magic}" and sys.implementation.name == "{name}"
-exec(marshal.loads(code) if known else compile(text, "<farexec worker>", "exec"))
+for file in range({}):
+    file_code, file_text = r(int(r(8))), r(int(r(8)))
+    exec(marshal.loads(file_code) if known and file_code else compile(file_text, "<farexec worker>", "exec"))
 {entry}
-"#
+"#,
+        files.len()
     );
-    joined(&[compressed(&source), code.clone(), WORKER.into()])
+    let mut parts = vec![compressed(&source)];
+    for (code, text) in files {
+        parts.extend([code.to_vec(), text.as_bytes().to_vec()]);
+    }
+    joined(&parts)
 }
 
 /// Parts as stage 0, and what it executes, read them: eight digits of length before each.

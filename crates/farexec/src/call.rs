@@ -210,7 +210,7 @@ struct Lane {
 
 impl Lane {
     fn open(gateway: &Gateway) -> Result<Self, CallError> {
-        let mut source = Source::text(MAPPER).at("<farexec mapper>", 1).call("answer");
+        let mut source = Source::text(MAPPER).at("<farexec mapper>", 1).call("answer").part("calls");
         if gateway.execmodel() == ExecModel::MainThreadOnly {
             // There the main thread is for one execution at a time, which a lane would be for as long as it is open.
             source = source.beside();

@@ -14,7 +14,6 @@ use serde::de::DeserializeOwned;
 
 use crate::callback::{self, Callback};
 use crate::end::{ChannelEnd, RemoteError};
-use crate::flow::Flow;
 use crate::gateway::Gateway;
 use crate::inbox::{Inbox, Sink};
 use crate::limits::SENT_IN_PLACE;
@@ -97,6 +96,10 @@ impl Channel {
         Self(handle)
     }
 
+    pub(crate) fn inbox(&self) -> &Arc<Inbox> {
+        &self.0.inbox
+    }
+
     /// The number of the channel, the same at both ends.
     #[must_use]
     pub fn id(&self) -> ChannelId {
@@ -147,17 +150,33 @@ impl Channel {
     pub fn reserve(&self, wait: &Wait<'_>) -> Result<(), SendError> {
         match self.0.inbox.flow() {
             None => Ok(()),
-            Some(flow) => self.wait_for_credit(flow, wait),
+            Some(flow) => self.wait_until(|| flow.take(), wait),
+        }
+    }
+
+    /// Gives back what was reserved for an item that is not sent.
+    #[cold]
+    pub(crate) fn unreserve(&self) {
+        if let Some(flow) = self.0.inbox.flow() {
+            flow.give(1);
+        }
+    }
+
+    /// Waits until one more item may be sent, if that is limited.
+    pub(crate) fn wait_for_credit(&self, wait: &Wait<'_>) -> Result<(), SendError> {
+        match self.0.inbox.flow() {
+            None => Ok(()),
+            Some(flow) => self.wait_until(|| flow.has_credit(), wait),
         }
     }
 
     #[cold]
-    fn wait_for_credit(&self, flow: &Flow, wait: &Wait<'_>) -> Result<(), SendError> {
+    fn wait_until(&self, is_ready: impl Fn() -> bool, wait: &Wait<'_>) -> Result<(), SendError> {
         let is_open = self.0.gateway.link().wait(Some(&self.0.inbox), wait, || {
             if self.0.inbox.state().closed {
                 return Some(false);
             }
-            flow.take().then_some(true)
+            is_ready().then_some(true)
         })?;
         if is_open { Ok(()) } else { Err(self.closed_error()) }
     }
@@ -174,7 +193,7 @@ impl Channel {
     /// # Errors
     /// [`SendError`]; nothing was sent then.
     pub fn start_sending(&self, item: &impl Encode) -> Result<bool, SendError> {
-        if self.is_inherited() || self.0.inbox.state().closed {
+        if self.is_inherited() || !self.0.inbox.state().may_send() {
             return Err(self.closed_error());
         }
         FRAME.with(|buffer| {
@@ -185,8 +204,8 @@ impl Channel {
             });
             let result =
                 result.and_then(|()| self.0.gateway.link().send(&frames).map_err(|e| self.send_error(e)));
-            if let (Err(_), Some(flow)) = (&result, self.0.inbox.flow()) {
-                flow.give(1);
+            if result.is_err() {
+                self.unreserve();
             }
             frames.clear();
             if frames.capacity() <= KEPT_CAPACITY {
@@ -202,7 +221,7 @@ impl Channel {
     /// # Errors
     /// [`SendError`]; if it is a [`SendError::Wait`], the item is on its way all the same.
     pub fn send_bytes(&self, bytes: &[u8], wait: &Wait<'_>) -> Result<(), SendError> {
-        if self.is_inherited() || self.0.inbox.state().closed {
+        if self.is_inherited() || !self.0.inbox.state().may_send() {
             return Err(self.closed_error());
         }
         let (opening, closing) = message::around_bytes(bytes.len())?;
@@ -340,6 +359,12 @@ impl Channel {
         self.0.gateway.link().close_channel(self.id(), None);
     }
 
+    /// Says that this side sends no more: the far end's `receive` finds no more items then, and items still arrive from there.
+    pub fn end_sending(&self) {
+        self.0.inbox.state().said_last = true;
+        self.0.gateway.link().last_on_channel(self.id());
+    }
+
     /// Closes the channel with an error, which the far end's `receive` and `waitclose` raise.
     pub fn close_with_error(&self, text: &str) {
         self.0.gateway.link().close_channel(self.id(), Some(&callback::report(text.into())));
@@ -418,13 +443,14 @@ impl Channel {
             Err(error) => error.to_string(),
             Ok(()) => match self.0.inbox.state().end.clone() {
                 Some(end) => end.to_string(),
+                None if self.0.inbox.state().said_last => "this side said that it sends no more".into(),
                 None => "it is closed".into(),
             },
         };
         SendError::Closed { channel: self.to_string(), reason }
     }
 
-    fn send_error(&self, failure: SendFailure) -> SendError {
+    pub(crate) fn send_error(&self, failure: SendFailure) -> SendError {
         match failure {
             SendFailure::Ended(reason) => {
                 SendError::Closed { channel: self.to_string(), reason: reason.to_string() }

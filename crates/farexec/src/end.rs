@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use farexec_proto::control::ErrorReport;
+use farexec_proto::control::{ErrorReport, Frame};
 
 use crate::sys;
 
@@ -98,42 +98,88 @@ impl fmt::Display for EndReason {
 /// An exception, or another error, of the code at the far end of a channel.
 ///
 /// Displays as what a person wants to read: for an exception the far end's traceback.
+///
+/// ```
+/// use farexec::{Group, ReceiveError};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let group = Group::new();
+/// let gateway = group.make_gateway("popen")?;
+/// let channel = gateway.remote_exec("
+///     try:
+///         {}['x']
+///     except KeyError as error:
+///         raise ValueError('no x') from error
+/// ")?;
+/// let Err(ReceiveError::Remote(error)) = channel.receive::<()>() else { panic!() };
+/// assert_eq!((error.type_name(), error.message()), ("ValueError", "no x"));
+/// assert_eq!(error.frames()[0].text, "raise ValueError('no x') from error");
+/// assert_eq!(error.cause().map(|cause| cause.type_name().to_owned()).as_deref(), Some("KeyError"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RemoteError(Arc<ErrorReport>);
+pub struct RemoteError(Arc<Reported>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Reported {
+    report: ErrorReport,
+    cause: Option<RemoteError>,
+}
 
 impl RemoteError {
-    pub(crate) fn new(report: ErrorReport) -> Self {
-        Self(Arc::new(report))
+    pub(crate) fn new(mut report: ErrorReport) -> Self {
+        let cause = report.cause.take().map(|cause| Self::new(*cause));
+        Self(Arc::new(Reported { report, cause }))
     }
 
-    /// The whole report as text: for an exception the formatted traceback.
+    /// The whole report as text: for an exception the formatted traceback, causes and notes included.
     #[must_use]
     pub fn text(&self) -> &str {
-        &self.0.text
+        &self.0.report.text
     }
 
     /// The type of the exception, for instance `ZeroDivisionError` or `package.module.Error`; empty if there was none.
     #[must_use]
     pub fn type_name(&self) -> &str {
-        &self.0.r#type
+        &self.0.report.r#type
     }
 
     /// The exception's own message.
     #[must_use]
     pub fn message(&self) -> &str {
-        &self.0.message
+        &self.0.report.message
     }
 
-    /// Where the exception came through, outermost first: (file, line, function, text of the line).
+    /// Where the exception came through, outermost first.
     #[must_use]
-    pub fn frames(&self) -> &[(String, u32, String, String)] {
-        &self.0.frames
+    pub fn frames(&self) -> &[Frame] {
+        &self.0.report.frames
+    }
+
+    /// What was added to the exception by `add_note`.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.0.report.notes
+    }
+
+    /// The exception that this one was raised from, or while handling. (It is no [`source`](std::error::Error::source), since this error's own
+    /// text tells of it.)
+    #[must_use]
+    pub fn cause(&self) -> Option<&Self> {
+        self.0.cause.as_ref()
+    }
+}
+
+impl From<ErrorReport> for RemoteError {
+    fn from(report: ErrorReport) -> Self {
+        Self::new(report)
     }
 }
 
 impl fmt::Display for RemoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.text.trim_end())
+        f.write_str(self.text().trim_end())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::interpreter::{self, Setting};
 use crate::limits::{GONE_AFTER_KILL, START_TIMEOUT};
 use crate::link::{Link, SendFailure};
 use crate::source::{Kwargs, Request, Source};
-use crate::spec::{ExecModel, Spec};
+use crate::spec::{ExecModel, Spec, Transport};
 use crate::supervisor::{self, NoWorker};
 use crate::sys;
 use crate::transport::{self, Order, Starting, Surroundings};
@@ -231,6 +231,11 @@ impl Gateway {
     #[must_use]
     pub fn end_reason(&self) -> Option<&EndReason> {
         self.0.link.end()
+    }
+
+    /// Whether its worker is a process on this machine, which sees the files that this one sees.
+    pub(crate) fn is_on_this_machine(&self) -> bool {
+        self.0.spec.transport == Transport::Popen && self.relay().is_none()
     }
 
     /// The id of the gateway that it goes through, if it goes through one.

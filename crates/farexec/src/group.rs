@@ -16,6 +16,7 @@ use crate::multichannel::MultiChannel;
 use crate::output::{self, OutputLine, Outputs};
 use crate::source::Source;
 use crate::spec::{ExecModel, Spec, StartMode};
+use crate::template::Present;
 use crate::transport::{self, Masters, Surroundings};
 use crate::wait::{Wait, WaitError};
 
@@ -40,6 +41,14 @@ struct Members {
     /// Ids given to gateways that are starting.
     reserved: Vec<String>,
     next_id: u32,
+}
+
+/// What workers that start together have in common.
+struct Launch<'a> {
+    execmodel: ExecModel,
+    began: Instant,
+    present: Present,
+    wait: Wait<'a>,
 }
 
 impl Group {
@@ -96,61 +105,116 @@ impl Group {
     /// # Errors
     /// [`StartError`]
     pub fn start(&self, specs: Vec<Spec>, wait: &Wait<'_>) -> Result<Vec<Gateway>, StartError> {
-        let wait = &wait.blocking();
-        let execmodel = self.execmodel();
-        let began = Instant::now();
-        let ids = self.reserve_ids(&specs)?;
-        let mut started = Vec::with_capacity(specs.len());
-        let mut result = Ok(());
-        transport::prepare(&specs, &self.0.masters);
-        for (spec, id) in specs.into_iter().zip(&ids) {
-            let text = spec.to_string();
-            let relay = |id: &str| match started.iter().find(|gateway: &&Gateway| gateway.id() == id) {
-                Some(gateway) => gateway.wait_started(began, wait).map(|()| gateway.clone()),
-                None => {
-                    self.gateway(id).ok_or_else(|| StartError::NoRelay { spec: text.clone(), id: id.into() })
-                }
-            };
-            let learn = |command: &interpreter::Command| {
-                if let Some(gateway) = started.iter().find(|gateway| gateway.will_tell(command)) {
-                    // What became of it is told when its turn comes.
-                    let _ = gateway.wait_started(began, wait);
-                }
-            };
-            let surroundings = Surroundings {
-                gateway: &relay,
-                learn: &learn,
-                masters: &self.0.masters,
-                outputs: &self.0.outputs,
-                wait: *wait,
-            };
-            match Gateway::start(spec, id, execmodel, &surroundings) {
-                Ok(gateway) => started.push(gateway),
-                Err(error) => {
-                    result = Err(error);
+        self.launch(specs, wait, true).into_iter().collect()
+    }
+
+    /// Makes several gateways at once, each on its own: one that fails takes no other along. The results are in the order of the
+    /// specs.
+    ///
+    /// ```
+    /// use farexec::{Group, Wait};
+    ///
+    /// let group = Group::new();
+    /// let specs = vec!["popen".parse()?, "popen//python=no-such-python".parse()?];
+    /// let started = group.start_each(specs, &Wait::forever());
+    /// assert!(started[0].is_ok());
+    /// assert!(started[1].as_ref().unwrap_err().to_string().contains("no-such-python"));
+    /// assert_eq!(group.len(), 1);
+    /// # Ok::<(), farexec::SpecError>(())
+    /// ```
+    pub fn start_each(&self, specs: Vec<Spec>, wait: &Wait<'_>) -> Vec<Result<Gateway, StartError>> {
+        self.launch(specs, wait, false)
+    }
+
+    /// Starts workers together. `all`: either all of them are there in the end, or none, and the only result is why.
+    fn launch(&self, specs: Vec<Spec>, wait: &Wait<'_>, all: bool) -> Vec<Result<Gateway, StartError>> {
+        let launch = Launch {
+            execmodel: self.execmodel(),
+            began: Instant::now(),
+            present: Present::default(),
+            wait: wait.blocking(),
+        };
+        let ids = self.reserve_ids(&specs);
+        let taken: Vec<String> = ids.iter().flatten().cloned().collect();
+        let mut results: Vec<Result<Gateway, StartError>> = Vec::with_capacity(specs.len());
+        let is_off = |results: &[Result<_, _>]| all && results.iter().any(Result::is_err);
+        if all && ids.iter().any(Result::is_err) {
+            results.extend(ids.into_iter().filter_map(|id| id.err().map(Err)));
+        } else {
+            transport::prepare(&specs, &self.0.masters);
+            for (spec, id) in specs.into_iter().zip(ids) {
+                let result = id.and_then(|id| self.start_one(spec, &id, &results, &launch));
+                results.push(result);
+                if is_off(&results) {
                     break;
                 }
             }
         }
-        if result.is_ok() {
-            result = started.iter_mut().try_for_each(|gateway| {
-                if let Err(error) = gateway.wait_started(began, wait) {
-                    *gateway = self.start_instead(gateway, execmodel, error, wait)?;
-                }
-                output::forward(gateway, &self.0.outputs, wait)
-            });
-        }
-        let mut members = self.0.members.lock();
-        members.reserved.retain(|id| !ids.contains(id));
-        match result {
-            Ok(()) => {
-                members.gateways.extend(started.iter().cloned());
-                self.0.changes.fetch_add(1, Ordering::SeqCst);
+        for index in 0..results.len() {
+            if is_off(&results) {
+                break;
             }
-            Err(_) => started.iter().for_each(Gateway::kill),
+            if let Ok(gateway) = &results[index] {
+                results[index] = self.finish_start(gateway.clone(), &launch);
+            }
+        }
+        let is_off = is_off(&results);
+        let mut members = self.0.members.lock();
+        members.reserved.retain(|id| !taken.contains(id));
+        if !is_off {
+            members.gateways.extend(results.iter().flatten().cloned());
+            self.0.changes.fetch_add(1, Ordering::SeqCst);
         }
         drop(members);
-        result.map(|()| started)
+        if is_off {
+            results.iter().flatten().for_each(Gateway::kill);
+            results.retain(Result::is_err);
+        }
+        results
+    }
+
+    /// Starts a worker beside those that `started` has, without waiting for its answer.
+    fn start_one(
+        &self,
+        spec: Spec,
+        id: &str,
+        started: &[Result<Gateway, StartError>],
+        launch: &Launch<'_>,
+    ) -> Result<Gateway, StartError> {
+        let Launch { execmodel, began, present, wait } = launch;
+        let text = spec.to_string();
+        let relay = |id: &str| match started.iter().flatten().find(|gateway| gateway.id() == id) {
+            Some(gateway) => gateway.wait_started(*began, wait).map(|()| gateway.clone()),
+            None => self.gateway(id).ok_or_else(|| StartError::NoRelay { spec: text.clone(), id: id.into() }),
+        };
+        let learn = |command: &interpreter::Command| {
+            if let Some(gateway) = started.iter().flatten().find(|gateway| gateway.will_tell(command)) {
+                // What became of it is told when its turn comes.
+                let _ = gateway.wait_started(*began, wait);
+            }
+        };
+        let surroundings = Surroundings {
+            gateway: &relay,
+            learn: &learn,
+            present,
+            masters: &self.0.masters,
+            outputs: &self.0.outputs,
+            wait: *wait,
+        };
+        Gateway::start(spec, id, *execmodel, &surroundings)
+    }
+
+    /// Waits for the answer of a worker, and sees to its output.
+    fn finish_start(&self, mut gateway: Gateway, launch: &Launch<'_>) -> Result<Gateway, StartError> {
+        let Launch { execmodel, began, wait, .. } = launch;
+        if let Err(error) = gateway.wait_started(*began, wait) {
+            gateway = self.start_instead(&gateway, *execmodel, error, wait)?;
+        }
+        if let Err(error) = output::forward(&gateway, &self.0.outputs, wait) {
+            gateway.kill();
+            return Err(error);
+        }
+        Ok(gateway)
     }
 
     /// Starts an interpreter for a worker that a template did not fork.
@@ -169,6 +233,7 @@ impl Group {
         let surroundings = Surroundings {
             gateway: &|id| self.gateway(id).ok_or(StartError::Interrupted),
             learn: &|_| {},
+            present: &Present::default(),
             masters: &self.0.masters,
             outputs: &self.0.outputs,
             wait: *wait,
@@ -177,21 +242,18 @@ impl Group {
         gateway.wait_started(Instant::now(), wait).map(|()| gateway)
     }
 
-    fn reserve_ids(&self, specs: &[Spec]) -> Result<Vec<String>, StartError> {
+    fn reserve_ids(&self, specs: &[Spec]) -> Vec<Result<String, StartError>> {
         let mut members = self.0.members.lock();
-        let mut ids: Vec<String> = Vec::with_capacity(specs.len());
-        for spec in specs {
+        let mut reserve = |spec: &Spec| {
             let id = match &spec.id {
-                Some(id) if members.has(id) || ids.contains(id) => {
-                    return Err(StartError::DuplicateId(id.clone()));
-                }
+                Some(id) if members.has(id) => return Err(StartError::DuplicateId(id.clone())),
                 Some(id) => id.clone(),
                 None => members.new_id(),
             };
-            ids.push(id);
-        }
-        members.reserved.extend(ids.iter().cloned());
-        Ok(ids)
+            members.reserved.push(id.clone());
+            Ok(id)
+        };
+        specs.iter().map(&mut reserve).collect()
     }
 
     /// A name that no gateway of this group has: `gw0`, `gw1`, and so on.

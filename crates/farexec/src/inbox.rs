@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::Waker;
 use std::thread::Thread;
 
 use farexec_proto::encoding::StringCoercion;
@@ -19,12 +18,13 @@ use crate::flow::Flow;
 use crate::payload::Payload;
 use crate::receive_queue::Feed;
 use crate::transport::Bridge;
+use crate::wakers::{self, Wakers};
 
 /// One channel's side of a gateway: shared between the session, which fills it, and the handles, which empty it.
 pub(crate) struct Inbox {
     pub(crate) id: ChannelId,
     coercion: SharedCoercion,
-    /// How many of the gateway's channels feed callbacks and queues: shared with its link, which reads for those.
+    /// How many of the gateway's channels feed callbacks, queues and wakers: shared with its link, which reads for those.
     consumers: Arc<AtomicUsize>,
     /// How much may be sent ahead, if that is limited.
     flow: Option<Flow>,
@@ -76,6 +76,8 @@ pub(crate) struct State {
     pub(crate) closed: bool,
     /// The error the channel was closed with, until somebody was told.
     pub(crate) error: Option<RemoteError>,
+    /// Whether this side said that it sends no more.
+    pub(crate) said_last: bool,
     /// Whether the end of items has reached whoever takes the items.
     pub(crate) drained: bool,
     pub(crate) sink: Sink,
@@ -119,11 +121,12 @@ impl Inbox {
             end: None,
             closed: false,
             error: None,
+            said_last: false,
             drained: false,
             sink: Sink::Receive,
             handle: Weak::new(),
             parked: Vec::new(),
-            wakers: Wakers::default(),
+            wakers: Wakers::counted_in(&consumers),
         };
         let (coercion, flow) = (SharedCoercion::from(coercion), max_pending.map(Flow::new));
         Self { id, coercion, consumers, flow, state: Mutex::new(state) }
@@ -169,6 +172,27 @@ impl Inbox {
         !state.parked.is_empty()
     }
 
+    /// Whether `receive` would find something to return, or to raise.
+    pub(crate) fn is_filled(&self) -> bool {
+        let state = self.state.lock();
+        !state.items.is_empty() || state.end.is_some() || !matches!(state.sink, Sink::Receive)
+    }
+
+    /// Puts back an item that was taken, in front of the others.
+    pub(crate) fn give_back(self: &Arc<Self>, payload: Payload) {
+        if let Some(flow) = &self.flow {
+            flow.put_back();
+        }
+        let _wakes = wakers::deferred();
+        let mut state = self.state.lock();
+        if let Sink::Receive = state.sink {
+            state.items.push_front(payload);
+            state.wake();
+        } else {
+            state.pass_on(self, Delivery::Item(payload));
+        }
+    }
+
     /// Whether something arrived that nobody could take so far: there was never a handle.
     pub(crate) fn is_unclaimed(&self) -> bool {
         let state = self.state.lock();
@@ -178,6 +202,7 @@ impl Inbox {
 
     /// No more items will arrive.
     pub(crate) fn end_items(self: &Arc<Self>, end: ChannelEnd) -> bool {
+        let _wakes = wakers::deferred();
         let mut state = self.state.lock();
         if state.end.is_some() {
             return false;
@@ -210,6 +235,7 @@ impl Inbox {
 
     /// Everything that arrived has been handed to the callback, the end as well.
     pub(crate) fn set_drained(&self) {
+        let _wakes = wakers::deferred();
         let mut state = self.state.lock();
         state.drained = true;
         state.wake();
@@ -217,6 +243,7 @@ impl Inbox {
 
     /// Hands all that arrived, and all that will, to `sink`. Returns false if somebody else takes the items already.
     pub(crate) fn redirect(self: &Arc<Self>, sink: Sink) -> bool {
+        let _wakes = wakers::deferred();
         let mut state = self.state.lock();
         if !matches!(state.sink, Sink::Receive) {
             return false;
@@ -238,6 +265,11 @@ impl Inbox {
 }
 
 impl State {
+    /// Whether this side may send.
+    pub(crate) fn may_send(&self) -> bool {
+        !self.closed && !self.said_last
+    }
+
     fn pass_on(&self, inbox: &Arc<Inbox>, delivery: Delivery) -> bool {
         match &self.sink {
             Sink::Receive => false,
@@ -261,21 +293,5 @@ impl State {
             thread.unpark();
         }
         self.wakers.wake();
-    }
-}
-
-/// Wakers, each of which is woken once.
-#[derive(Debug, Default)]
-pub(crate) struct Wakers(Vec<Waker>);
-
-impl Wakers {
-    pub(crate) fn add(&mut self, waker: &Waker) {
-        if !self.0.iter().any(|known| known.will_wake(waker)) {
-            self.0.push(waker.clone());
-        }
-    }
-
-    pub(crate) fn wake(&mut self) {
-        self.0.drain(..).for_each(Waker::wake);
     }
 }

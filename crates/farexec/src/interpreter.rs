@@ -53,6 +53,8 @@ struct Interpreter {
     /// Whether its workers can be forked from a template.
     forks: bool,
     compiled: Option<Compiled>,
+    /// The code of what makes a template of the worker; empty: it compiles that from its text.
+    template: Vec<u8>,
     stage_1: OnceLock<Stage1>,
     template_stage_1: OnceLock<Stage1>,
 }
@@ -73,14 +75,15 @@ const FORKS_FROM: [u32; 2] = [3, 7];
 
 static KNOWN: Mutex<BTreeMap<Key, Arc<Interpreter>>> = Mutex::new(BTreeMap::new());
 
-/// Tells what a program knows of an interpreter on this machine before a worker has run in it: how it compiled the worker. The Python
-/// package does so for the interpreter that runs it.
-pub fn know_interpreter(executable: &Path, compiled: &Compiled) {
+/// Tells what a program knows of an interpreter on this machine before a worker has run in it: how it compiled the worker, and what makes
+/// a template of that (`marshal`'s bytes of its code, or none). The Python package does so for the interpreter that runs it.
+pub fn know_interpreter(executable: &Path, compiled: &Compiled, template: &[u8]) {
     let Some(file) = sys::file_identity(executable) else { return };
     let program = executable.to_owned();
     let key = Key { program, file, arguments: None, setting: None };
     let forks = compiled.implementation == "cpython";
-    let interpreter = Interpreter::new(executable.to_owned(), file, forks, Some(compiled.clone()), None);
+    let mut interpreter = Interpreter::new(executable.to_owned(), file, forks, Some(compiled.clone()), None);
+    interpreter.template = template.to_vec();
     KNOWN.lock().insert(key, Arc::new(interpreter));
 }
 
@@ -93,7 +96,7 @@ impl Interpreter {
         direct: Option<(Vec<String>, Changes)>,
     ) -> Self {
         let (stage_1, template_stage_1) = (OnceLock::new(), OnceLock::new());
-        Self { direct, executable, file, forks, compiled, stage_1, template_stage_1 }
+        Self { direct, executable, file, forks, compiled, template: Vec::new(), stage_1, template_stage_1 }
     }
 }
 
@@ -186,8 +189,9 @@ impl Command {
 
     /// What a template is to read first.
     pub(crate) fn template_stage_1(&self) -> Stage1 {
-        let Some(known) = &self.known else { return bootstrap::template(None) };
-        Arc::clone(known.template_stage_1.get_or_init(|| bootstrap::template(known.compiled.as_ref())))
+        let Some(known) = &self.known else { return bootstrap::template(None, &[]) };
+        let make = || bootstrap::template(known.compiled.as_ref(), &known.template);
+        Arc::clone(known.template_stage_1.get_or_init(make))
     }
 
     /// What its workers have in common with others, if they can be forked from a template.

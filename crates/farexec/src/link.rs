@@ -15,6 +15,7 @@
 //! By [`Link::finish`], once, whatever the reason; all that waits, every queue and every callback is told there.
 
 mod answers;
+mod asking;
 mod ending;
 
 use std::cell::RefCell;
@@ -37,8 +38,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::end::{Cause, ChannelEnd, EndReason, RemoteError};
 use crate::extension;
-use crate::inbox::{Inbox, SharedCoercion, Wakers};
-use crate::limits::{BREATH, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN};
+use crate::inbox::{Inbox, SharedCoercion};
+use crate::limits::{BREATH, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN, SEND_HIGH_WATER};
 use crate::outbox::{Broken, Outbox};
 use crate::pace::Pace;
 use crate::payload::{keep_buffer, used_buffer};
@@ -47,9 +48,10 @@ use crate::supervisor::Supervisor;
 use crate::sys::{self, Interest, Transfer, Waker, Woken};
 use crate::trace;
 use crate::wait::{Wait, WaitError};
+use crate::wakers::{self, Wakers};
 use crate::watch::{Watch, Watched};
 use crate::worker::Duties;
-use answers::Answers;
+use answers::{Answers, decode_control, remote_error, terminate};
 
 /// The connection to one worker.
 pub(crate) struct Link {
@@ -79,7 +81,7 @@ pub(crate) struct Link {
     last_reads: AtomicU64,
     /// Whether this side has sent something since the last read.
     has_sent: AtomicBool,
-    /// Channels whose items go to callbacks and receive queues: nobody's wait feeds them.
+    /// Channels whose items go to callbacks, receive queues and wakers: nobody's wait feeds them.
     consumers: Arc<AtomicUsize>,
     coercion: SharedCoercion,
     /// Whether the worker reads the message encoding: Python 2 does not.
@@ -133,7 +135,7 @@ pub(crate) enum SendFailure {
 
 thread_local! {
     /// Where what arrives is read to; shared by all gateways, since it is empty between two reads.
-    static CHUNK: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_CHUNK]);
+    static CHUNK: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(READ_CHUNK));
     /// What gets this thread out of a wait. `None` if the process has no descriptors left: then it naps instead.
     static WAKER: Option<Arc<Waker>> = Waker::new().ok().map(Arc::new);
 }
@@ -170,6 +172,7 @@ impl Link {
         let reactor = Reactor::current()?;
         let input = Arc::new(pipes.input);
         let side = if duties.is_some() { Side::Worker } else { Side::Coordinator };
+        let consumers = Arc::default();
         let link = Arc::new(Self {
             id: id.into(),
             reactor: Arc::clone(&reactor),
@@ -183,13 +186,13 @@ impl Link {
             answers: Mutex::default(),
             unclaimed: Mutex::default(),
             waiters: Mutex::default(),
-            wakers: Mutex::default(),
+            wakers: Mutex::new(Wakers::counted_in(&consumers)),
             reader: Mutex::default(),
             watch: Watch::default(),
             reads: AtomicU64::new(0),
             last_reads: AtomicU64::new(0),
             has_sent: AtomicBool::new(false),
-            consumers: Arc::default(),
+            consumers,
             coercion: SharedCoercion::default(),
             // A coordinator learns it from the worker; a worker is told by the code that it executes.
             reads_message: AtomicBool::new(side == Side::Worker),
@@ -345,12 +348,8 @@ impl Link {
         if let Some(found) = ready() {
             return Ok(found);
         }
-        if let Some(waker) = wait.waker() {
-            match inbox {
-                Some(inbox) => inbox.state().wakers.add(waker),
-                None => self.wakers.lock().add(waker),
-            }
-            return ready().ok_or(WaitError::Pending);
+        if let Some(asker) = wait.asker() {
+            return self.ask(inbox, asker, ready);
         }
         if let Some(found) = self.read_until(wait, &mut ready)? {
             return Ok(found);
@@ -470,12 +469,9 @@ impl Link {
                 (transfer, self.take_in(reading, &[]))
             }
             None => CHUNK.with_borrow_mut(|chunk| {
-                let transfer = sys::read(self.input.as_fd(), chunk);
-                let bytes = match transfer {
-                    Ok(Transfer::Bytes(count)) => &chunk[..count],
-                    _ => &[][..],
-                };
-                (transfer, self.take_in(reading, bytes))
+                chunk.clear();
+                let transfer = sys::read_spare(self.input.as_fd(), chunk);
+                (transfer, self.take_in(reading, chunk))
             }),
         };
         if reading.frames.wants_buffer() {
@@ -518,6 +514,7 @@ impl Link {
         let mut replies = Vec::new();
         let mut woken = false;
         let mut asked = Asked::default();
+        let _wakes = wakers::deferred();
         let mut session = self.session.lock();
         let broken = loop {
             let frame = match reading.frames.next(&mut bytes) {
@@ -625,6 +622,7 @@ impl Link {
     }
 
     fn wake_waiters(&self) {
+        let _wakes = wakers::deferred();
         for thread in &*self.waiters.lock() {
             thread.unpark();
         }
@@ -727,6 +725,9 @@ impl Link {
 
     /// Waits until the worker has taken enough of what is queued for it.
     pub(crate) fn wait_for_room(&self, wait: &Wait<'_>) -> Result<(), SendFailure> {
+        if let Some(asker) = wait.asker() {
+            return self.ask_for_room(asker, SEND_HIGH_WATER);
+        }
         WAKER.with(|waker| {
             while self.outbox.is_above_high_water() {
                 if let Some(end) = self.end.get() {
@@ -896,22 +897,4 @@ impl Drop for Registration<'_> {
         // The role may have been offered to this thread, which does not want it any more.
         self.link.hand_back();
     }
-}
-
-fn terminate(encoding: Encoding, payload: &[u8]) -> Result<Terminate, farexec_proto::encoding::DecodeError> {
-    if payload.is_empty() { Ok(Terminate::default()) } else { decode_control(encoding, payload) }
-}
-
-fn remote_error(encoding: Encoding, bytes: &[u8]) -> RemoteError {
-    RemoteError::new(decode_control(encoding, bytes).unwrap_or_else(|error| ErrorReport {
-        text: format!("the far end reported an error that cannot be read: {error}"),
-        ..ErrorReport::default()
-    }))
-}
-
-fn decode_control<T: serde::de::DeserializeOwned>(
-    encoding: Encoding,
-    bytes: &[u8],
-) -> Result<T, farexec_proto::encoding::DecodeError> {
-    farexec_proto::serde::from_payload(encoding, bytes, StringCoercion::default())
 }

@@ -457,7 +457,7 @@ impl<I: Iterator<Item: Serialize>, T: DeserializeOwned> Results<I, T> {
         self.map.progress()
     }
 
-    fn advance(&mut self) -> Result<Option<T>, ResultError> {
+    pub(crate) fn advance(&mut self, wait: &Wait<'_>) -> Result<Option<T>, ResultError> {
         loop {
             if let Some(result) = self.map.pop() {
                 let index = result.index;
@@ -481,7 +481,7 @@ impl<I: Iterator<Item: Serialize>, T: DeserializeOwned> Results<I, T> {
                 return Ok(None);
             }
             self.map.dispatch();
-            self.map.wait(&Wait::forever())?;
+            self.map.wait(wait)?;
         }
     }
 }
@@ -490,6 +490,6 @@ impl<I: Iterator<Item: Serialize>, T: DeserializeOwned> Iterator for Results<I, 
     type Item = Result<T, ResultError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
+        self.advance(&Wait::forever()).transpose()
     }
 }

@@ -13,6 +13,7 @@ use crate::limits::{INTERRUPT_CHECK, SEND_HIGH_WATER};
 use crate::reactor::{Reactor, Source};
 use crate::sys::{self, Interest, Transfer, Waker};
 use crate::wait::{Wait, WaitError};
+use crate::wakers::{self, Asker, Ticket, Wakers};
 
 /// Small frames behind a full pipe are gathered in blocks of about this many bytes.
 const BLOCK: usize = 64 << 10;
@@ -24,6 +25,8 @@ pub(crate) struct Outbox {
     in_place: Mutex<()>,
     queue: Mutex<Queue>,
     queued: AtomicUsize,
+    /// Of those who will look again when less is queued. Locked alone.
+    wakers: Mutex<Wakers>,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +61,7 @@ impl Outbox {
             in_place: Mutex::default(),
             queue: Mutex::new(Queue { output: Some(output), ..Queue::default() }),
             queued: AtomicUsize::new(0),
+            wakers: Mutex::default(),
         })
     }
 
@@ -150,6 +154,8 @@ impl Outbox {
             queue.flush();
             self.settle(&mut queue, reactor);
         }
+        drop(queue);
+        self.wake();
         result
     }
 
@@ -184,7 +190,37 @@ impl Outbox {
         let mut queue = self.queue.lock();
         queue.flush();
         self.settle(&mut queue, reactor);
+        drop(queue);
+        self.wake();
         Ok(())
+    }
+
+    /// Whether more than so many bytes are queued; `asker` is woken then when less are.
+    pub(crate) fn asks_for_room(&self, asker: Asker<'_>, most: usize) -> bool {
+        if self.queued.load(Ordering::SeqCst) <= most {
+            return false;
+        }
+        self.wakers.lock().add(asker);
+        if self.queued.load(Ordering::SeqCst) > most {
+            return true;
+        }
+        if let Some(ticket) = asker.ticket {
+            self.forget(ticket);
+        }
+        false
+    }
+
+    pub(crate) fn forget(&self, ticket: &Ticket) {
+        let waker = self.wakers.lock().remove(ticket);
+        drop(waker);
+    }
+
+    /// Has those look again who wait for room, unless there is none.
+    pub(crate) fn wake(&self) {
+        if !self.is_above_high_water() {
+            let _wakes = wakers::deferred();
+            self.wakers.lock().wake();
+        }
     }
 
     /// Ends the sending side of a socket once all that is queued is written.
@@ -324,5 +360,7 @@ impl Source for OutboxSource {
         queue.armed = false;
         queue.flush();
         outbox.settle(&mut queue, reactor);
+        drop(queue);
+        outbox.wake();
     }
 }

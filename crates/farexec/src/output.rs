@@ -193,7 +193,7 @@ pub(crate) fn forward(gateway: &Gateway, outputs: &Arc<Outputs>, wait: &Wait<'_>
     }
     let refused = |reason: String| StartError::Refused { command: gateway.command().into(), reason };
     let descriptors: Vec<Value> = sent.iter().map(|&(descriptor, _)| Value::Int(descriptor)).collect();
-    let code = Code::text(FORWARDER).at("<farexec output>", 1).call("forward").beside();
+    let code = Code::text(FORWARDER).at("<farexec output>", 1).call("forward").part("output").beside();
     let code = code.with("descriptors", Value::List(descriptors));
     let execution = gateway.remote_exec(code).map_err(|error| refused(error.to_string()))?;
     let written = gateway.new_channel().map_err(|error| refused(error.to_string()))?;

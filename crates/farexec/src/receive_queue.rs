@@ -3,14 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::Thread;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use crate::channel::Channel;
 use crate::end::ChannelEnd;
-use crate::inbox::{Delivery, Sink, Wakers};
+use crate::inbox::{Delivery, Sink};
 use crate::payload::Payload;
+use crate::reactor::Reactor;
 use crate::wait::{Wait, WaitError};
+use crate::wakers::{self, Asker, Ticket, Wakers};
 
 /// What a queue or a callback gets.
 #[derive(Clone, Debug)]
@@ -39,6 +42,8 @@ pub struct QueueEvent {
 pub struct ReceiveQueue {
     shared: Arc<Shared>,
     channels: Arc<Vec<Channel>>,
+    /// As a stream, this handle asks by it.
+    pub(crate) ticket: Ticket,
 }
 
 /// Channels put into `state`; who takes has a batch of his own, so that the two seldom wait for each other. Locked in this order.
@@ -56,6 +61,8 @@ struct State {
     nudged: bool,
     parked: Vec<Thread>,
     wakers: Wakers,
+    /// When those are woken anyway who ask only until some time.
+    timer: Option<Instant>,
 }
 
 /// What channels deliver, each with a number; more channels may be added at any time. For one taker.
@@ -70,6 +77,7 @@ impl Deliveries {
 
     /// Has whoever waits look again.
     pub(crate) fn nudge(&self) {
+        let _wakes = wakers::deferred();
         let mut state = self.0.state.lock();
         state.nudged = true;
         state.wake();
@@ -82,7 +90,7 @@ impl Deliveries {
             let nudged = std::mem::take(&mut state.nudged);
             (nudged || !state.deliveries.is_empty()).then(|| std::mem::take(&mut state.deliveries))
         };
-        self.0.take(wait, taken, |_| None)
+        Shared::take(&self.0, wait, taken, |_| None)
     }
 }
 
@@ -149,7 +157,8 @@ impl ReceiveQueue {
     /// # Errors
     /// [`WaitError`] if nothing came in time.
     pub fn next_event(&self, wait: &Wait<'_>) -> Result<Option<QueueEvent>, WaitError> {
-        self.shared.take(
+        Shared::take(
+            &self.shared,
             wait,
             || self.try_get().map(Some),
             |state| (state.ended == self.channels.len()).then_some(None),
@@ -161,7 +170,7 @@ impl ReceiveQueue {
     /// # Errors
     /// [`WaitError`] if nothing came in time.
     pub fn get(&self, wait: &Wait<'_>) -> Result<QueueEvent, WaitError> {
-        self.shared.take(wait, || self.try_get(), |_| None)
+        Shared::take(&self.shared, wait, || self.try_get(), |_| None)
     }
 
     /// The next event, if it is there.
@@ -189,12 +198,18 @@ impl ReceiveQueue {
         &self.channels
     }
 
+    /// Who waited by asking does so no more.
+    pub(crate) fn forget(&self, ticket: &Ticket) {
+        let waker = self.shared.state.lock().wakers.remove(ticket);
+        drop(waker);
+    }
+
     fn make(channels: Vec<Channel>, ends: bool) -> Result<Self, AlreadyTaken> {
         let shared = Arc::new(Shared::default());
         for (index, channel) in channels.iter().enumerate() {
             channel.redirect(Sink::Queue(Feed { shared: Arc::clone(&shared), index, ends }))?;
         }
-        Ok(Self { shared, channels: Arc::new(channels) })
+        Ok(Self { shared, channels: Arc::new(channels), ticket: Ticket::new() })
     }
 
     fn event(&self, (index, delivery): (usize, Delivery)) -> QueueEvent {
@@ -221,7 +236,7 @@ impl Shared {
 
     /// Waits until `found` finds something, or `over` says that nothing will come.
     fn take<T>(
-        &self,
+        self: &Arc<Self>,
         wait: &Wait<'_>,
         mut found: impl FnMut() -> Option<T>,
         over: impl Fn(&State) -> Option<T>,
@@ -241,8 +256,9 @@ impl Shared {
                 // What the last ones put in was taken into the batch of somebody else, perhaps.
                 break found().map_or(Ok(over), Ok);
             }
-            if let Some(waker) = wait.waker() {
-                state.wakers.add(waker);
+            if let Some(asker) = wait.asker() {
+                wait.check()?;
+                self.ask(&mut state, asker, wait.deadline());
                 return Err(WaitError::Pending);
             }
             if !registered {
@@ -259,6 +275,34 @@ impl Shared {
             self.state.lock().parked.retain(|thread| thread.id() != me.id());
         }
         result
+    }
+}
+
+impl Shared {
+    /// Has `asker` woken by the next news, or when the time is up.
+    fn ask(self: &Arc<Self>, state: &mut State, asker: Asker<'_>, deadline: Option<Instant>) {
+        state.wakers.add(asker);
+        let Some(deadline) = deadline else { return };
+        if state.timer.is_some_and(|timer| timer <= deadline) {
+            return;
+        }
+        // Without a reactor there is nothing that could come.
+        let Ok(reactor) = Reactor::current() else { return };
+        state.timer = Some(deadline);
+        let shared = Arc::downgrade(self);
+        reactor.at(deadline, move |_| {
+            let Some(shared) = shared.upgrade() else { return };
+            let _wakes = wakers::deferred();
+            let mut state = shared.state.lock();
+            state.timer = None;
+            state.wakers.wake();
+        });
+    }
+}
+
+impl Drop for ReceiveQueue {
+    fn drop(&mut self) {
+        self.forget(&self.ticket);
     }
 }
 

@@ -22,6 +22,7 @@ pub struct Source {
     kwargs: Vec<(String, Value)>,
     beside: bool,
     max_pending: Option<u32>,
+    part: Option<&'static str>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,13 +41,21 @@ impl Source {
             kwargs: Vec::new(),
             beside: false,
             max_pending: None,
+            part: None,
         }
     }
 
     /// A file on this machine, executed as it is.
     pub fn file(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref().to_string_lossy().into_owned();
-        Self { text: Text::File(path), call: None, kwargs: Vec::new(), beside: false, max_pending: None }
+        Self {
+            text: Text::File(path),
+            call: None,
+            kwargs: Vec::new(),
+            beside: false,
+            max_pending: None,
+            part: None,
+        }
     }
 
     /// A function in a file on this machine: the file is executed there, then the function is called with the
@@ -92,6 +101,11 @@ impl Source {
         Self { max_pending: Some(items.max(1)), ..self }
     }
 
+    /// Says which part of farexec it is, for workers that have it already.
+    pub(crate) fn part(self, name: &'static str) -> Self {
+        Self { part: Some(name), ..self }
+    }
+
     /// Reads what has to be read, so that it is read once for a whole group.
     pub(crate) fn request(&self) -> Result<Request<'_, Vec<(String, Value)>>, ExecError> {
         let (source, file, line) = match &self.text {
@@ -111,6 +125,7 @@ impl Source {
             kwargs: &self.kwargs,
             beside: self.beside,
             max_pending: self.max_pending,
+            part: self.part,
         })
     }
 }
@@ -138,11 +153,13 @@ pub struct Request<'a, K> {
     pub beside: bool,
     /// How many items may wait at either end of its channel; see [`Source::max_pending`].
     pub max_pending: Option<u32>,
+    /// Which part of farexec it is, if it is one.
+    pub part: Option<&'static str>,
 }
 
 impl<K: Kwargs> Encode for Request<'_, K> {
     fn encode<E: Emit>(&self, emit: &mut E) -> Result<(), EncodeError> {
-        let entries = 5 + usize::from(self.beside);
+        let entries = 5 + usize::from(self.beside) + usize::from(self.part.is_some());
         emit.begin_dict(entries)?;
         entry(emit, "source", |emit| emit.str(&self.source))?;
         entry(emit, "file", |emit| optional(emit, self.file.as_deref()))?;
@@ -151,6 +168,9 @@ impl<K: Kwargs> Encode for Request<'_, K> {
         entry(emit, "kwargs", |emit| self.kwargs.encode_kwargs(emit))?;
         if self.beside {
             entry(emit, "beside", |emit| emit.bool(true))?;
+        }
+        if let Some(part) = self.part {
+            entry(emit, "part", |emit| emit.str(part))?;
         }
         emit.end_dict(entries)
     }

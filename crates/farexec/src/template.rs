@@ -18,12 +18,12 @@
 //! A worker is the template's child, and stays a zombie until `W`. Its exit is seen by a descriptor of the system's, so that neither a template that
 //! is killed nor one that is stopped keeps anything from ending.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
@@ -95,14 +95,28 @@ struct Registry {
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry { process: 0, templates: BTreeMap::new() });
 
+/// What workers that start together have from this process, looked up by the first that needs it.
+#[derive(Default)]
+pub(crate) struct Present(OnceCell<Inherited>);
+
+impl Present {
+    fn inherited(&self) -> io::Result<&Inherited> {
+        match self.0.get() {
+            Some(inherited) => Ok(inherited),
+            None => sys::inherited().map(|inherited| self.0.get_or_init(|| inherited)),
+        }
+    }
+}
+
 /// A template that forks workers as asked for, started if need be, and what it is to be told of the present state.
 pub(crate) fn find(
     interpreter: &interpreter::Command,
     setting: &Setting,
     preload: &[String],
     nice: i32,
+    present: &Present,
 ) -> io::Result<(Arc<Template>, Vec<u8>)> {
-    let inherited = sys::inherited()?;
+    let inherited = present.inherited()?;
     let Some(identity) = interpreter.identity() else {
         return Err(io::Error::other("the interpreter is not known yet"));
     };
@@ -115,7 +129,7 @@ pub(crate) fn find(
         directory: (!preload.is_empty() || has_relative_paths(setting)).then(|| setting.current_directory()),
         identity: inherited.identity.clone(),
     };
-    let state = described(&inherited, 0, setting);
+    let state = described(inherited, 0, setting);
     let mut registry = REGISTRY.lock();
     if registry.process != sys::process_id() {
         registry.process = sys::process_id();
@@ -131,7 +145,7 @@ pub(crate) fn find(
         }
     };
     drop(registry);
-    Ok((template, if nice == 0 { state } else { described(&inherited, nice, setting) }))
+    Ok((template, if nice == 0 { state } else { described(inherited, nice, setting) }))
 }
 
 /// Whether an interpreter makes paths absolute at its start that are not.
@@ -187,8 +201,8 @@ impl Template {
         let (ours, theirs) = sys::socket_pair()?;
         let (stderr, their_stderr) = sys::pipe()?;
         let mut command = interpreter.command(setting);
-        command.stdin(theirs).stdout(Stdio::null()).stderr(their_stderr);
-        let process = sys::spawn(&mut command, sys::Start::default())?;
+        let process = sys::Start { has_its_environment: true, ..sys::Start::default() };
+        let process = sys::spawn(&mut command, [theirs, sys::null()?, their_stderr], process)?;
         drop(command);
         tracing::debug!(pid = process.pid(), preload = ?kind.preload, "template started");
         let exited = process.exited();

@@ -5,6 +5,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::limits::{INTERRUPT_CHECK, SIGNAL_CHECK};
+use crate::wakers::{Asker, Ticket};
 
 /// How long a blocking call may wait: for ever, until a time, or until it is called away.
 ///
@@ -22,7 +23,7 @@ pub struct Wait<'a> {
     interrupted: Option<&'a (dyn Fn() -> bool + Sync)>,
     /// Whether only signals interrupt it, which get the thread out of waiting on a descriptor.
     only_by_signals: bool,
-    waker: Option<&'a Waker>,
+    asker: Option<Asker<'a>>,
 }
 
 /// Why a wait ended without what it waited for.
@@ -61,7 +62,12 @@ impl<'a> Wait<'a> {
     /// and waits like [`forever`](Self::forever).
     #[must_use]
     pub fn polling(waker: &'a Waker) -> Self {
-        Self { waker: Some(waker), ..Self::default() }
+        Self { asker: Some(Asker { waker, ticket: None }), ..Self::default() }
+    }
+
+    /// The same for who will say, by the ticket, when he asks no more.
+    pub(crate) fn polling_with(waker: &'a Waker, ticket: &'a Ticket) -> Self {
+        Self { asker: Some(Asker { waker, ticket: Some(ticket) }), ..Self::default() }
     }
 
     /// For as long as `interrupted` says no. It is asked whenever a signal came, and several times a second.
@@ -77,6 +83,11 @@ impl<'a> Wait<'a> {
         Self { interrupted: Some(interrupted), only_by_signals: true, ..self }
     }
 
+    /// The same, but no longer than this from now.
+    pub(crate) fn within(self, duration: Duration) -> Self {
+        Instant::now().checked_add(duration).map_or(self, |deadline| self.until(deadline))
+    }
+
     /// The same, but no longer than until `deadline`.
     pub(crate) fn until(self, deadline: Instant) -> Self {
         Self { deadline: Some(self.deadline.map_or(deadline, |known| known.min(deadline))), ..self }
@@ -84,12 +95,16 @@ impl<'a> Wait<'a> {
 
     /// The same, but really waiting.
     pub(crate) fn blocking(self) -> Self {
-        Self { waker: None, ..self }
+        Self { asker: None, ..self }
     }
 
-    /// The waker of a wait that does not wait.
-    pub(crate) fn waker(&self) -> Option<&'a Waker> {
-        self.waker
+    /// Who is to be woken, of a wait that does not wait.
+    pub(crate) fn asker(&self) -> Option<Asker<'a>> {
+        self.asker
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     /// The longest nap on a descriptor until something has to be looked at; `None`: no limit.

@@ -1,8 +1,11 @@
-//! The far end of a gateway: what a worker does that this process is itself.
+//! The far end of a gateway, if that is this process: a Rust program becomes a worker by [`serve`], with the functions of a [`Registry`].
 //!
-//! A [`Worker`] has the same connection as a coordinator ([`crate::link`]), with the other side of the session; this file adds what
-//! only a worker does: it takes in executions and says who runs them, answers how it is doing, and sees to its own end. It does not know
-//! what an execution is written in: that is its owner's.
+//! Below that, a [`Worker`] has the same connection as a coordinator, with the other side of the session; this module adds what only a
+//! worker does: it takes in executions and says who runs them, answers how it is doing, and sees to its own end. It does not know what
+//! an execution is written in: that is its owner's, `worker.py` in an interpreter, or [`serve`].
+
+mod program;
+mod registry;
 
 use std::collections::VecDeque;
 use std::io;
@@ -32,6 +35,9 @@ use crate::spec::ExecModel;
 use crate::sys::{self, Interruptible};
 use crate::wait::{Wait, WaitError};
 
+pub use program::{ServeError, serve};
+pub use registry::Registry;
+
 /// A worker that this process is: its end of the connection to its coordinator.
 #[derive(Clone)]
 pub struct Worker {
@@ -58,8 +64,8 @@ pub struct Execution {
     pub channel: Channel,
     /// What to execute: a dict, as `docs/PROTOCOL.md` lists it.
     pub request: Payload,
-    /// Whether it is a part of farexec itself, and not of its user's.
-    pub beside: bool,
+    /// Whether it is a part of farexec itself, and not of its user's: its items go through no codec.
+    pub is_part: bool,
 }
 
 /// What a [`Worker`] and its link share.
@@ -88,6 +94,7 @@ struct State {
 #[serde(default)]
 struct Request {
     beside: bool,
+    part: String,
 }
 
 impl Worker {
@@ -244,12 +251,12 @@ impl Duties {
         let Some(gateway) = self.gateway.get().and_then(WeakGateway::upgrade) else { return false };
         let request = Payload::new(encoding, bytes, StringCoercion::DEFAULT);
         // What cannot be read is told by who executes it.
-        let beside = request.decode::<Request>().unwrap_or_default().beside;
+        let Request { beside, part } = request.decode().unwrap_or_default();
         if beside {
             inbox.set_coercion(StringCoercion::DEFAULT);
         }
         let channel = Channel::new(inbox, gateway);
-        let execution = Execution { channel, request, beside };
+        let execution = Execution { channel, request, is_part: beside || !part.is_empty() };
         let mut state = self.state.lock();
         if !beside && !state.main_is_busy {
             state.hand_to_main(execution);

@@ -95,7 +95,7 @@ fn a_remote_exception_is_reported_once_with_its_traceback() {
     let Err(ReceiveError::Remote(error)) = channel.receive::<Value>() else { panic!("no remote error") };
     assert_eq!((error.type_name(), error.message()), ("ZeroDivisionError", "division by zero"));
     assert!(error.text().contains("File \"/some/file.py\", line 8, in f"), "{error}");
-    assert_eq!(error.frames().last().map(|frame| (frame.1, &*frame.2)), Some((8, "f")));
+    assert_eq!(error.frames().last().map(|frame| (frame.line, &*frame.function)), Some((8, "f")));
     assert!(matches!(channel.receive::<Value>(), Err(ReceiveError::End(ChannelEnd::Error(_)))));
 }
 

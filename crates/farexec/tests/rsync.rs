@@ -18,10 +18,20 @@ struct Place {
     folder: tempfile::TempDir,
 }
 
+/// A worker that is reached as those on other machines are: content is sent to it.
+const ELSEWHERE: &str = "command=env";
+
+/// A worker that copies large files itself.
+const HERE: &str = "popen";
+
 impl Place {
     fn new() -> Self {
+        Self::at(ELSEWHERE)
+    }
+
+    fn at(spec: &str) -> Self {
         let group = Group::new();
-        let gateway = group.make_gateway("popen").unwrap();
+        let gateway = group.make_gateway(spec).unwrap();
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("source")).unwrap();
         Self { _group: group, gateway, folder }
@@ -157,6 +167,26 @@ fn a_tree_arrives_as_it_is_and_only_what_changes_is_sent_again() {
 }
 
 #[test]
+fn a_worker_on_this_machine_copies_large_files_itself() {
+    let place = Place::at(HERE);
+    place.write("large", noise(3_000_000));
+    place.write("small", "small");
+    fs::set_permissions(place.source("large"), fs::Permissions::from_mode(0o640)).unwrap();
+    set_time(&place.source("large"), 1_000_000_000);
+    let report = place.rsync().send().unwrap().targets.remove(0);
+    assert_eq!((report.files, report.sent, report.copied), (2, 5, 3_000_000));
+    place.assert_same();
+
+    let mut large = noise(3_000_000);
+    large[1_234_567] ^= 1;
+    place.write("large", &large);
+    let report = place.rsync().send().unwrap().targets.remove(0);
+    assert_eq!((report.files, report.sent, report.reused, report.copied), (1, 0, 0, 3_000_000));
+    place.assert_same();
+    assert_eq!(place.rsync().send().unwrap().targets[0].files, 0);
+}
+
+#[test]
 fn kinds_change_into_each_other() {
     let place = Place::new();
     place.write("to directory", "file");
@@ -257,12 +287,15 @@ fn many_targets_get_the_same() {
     place.write("a/b", noise(200_000));
     place.write("c", "c");
     let group = Group::new();
-    let gateways = group.make_gateways(["popen"; 4]).unwrap();
+    let gateways = group.make_gateways([ELSEWHERE, HERE, ELSEWHERE, HERE]).unwrap();
     let folders: Vec<PathBuf> = (0..4).map(|n| place.folder.path().join(format!("target {n}"))).collect();
     let rsync =
         gateways.iter().zip(&folders).fold(Rsync::new(place.source("")), |rsync, (g, f)| rsync.to(g, f));
     let report = rsync.send().unwrap();
-    assert!(report.targets.iter().all(|target| target.files == 2 && target.sent == 200_001));
+    let expected = [(200_001, 0), (1, 200_000), (200_001, 0), (1, 200_000)];
+    for (target, (sent, copied)) in report.targets.iter().zip(expected) {
+        assert_eq!((target.files, target.sent, target.copied), (2, sent, copied));
+    }
     folders.iter().for_each(|folder| assert_eq!(tree(folder), tree(&place.source(""))));
 }
 

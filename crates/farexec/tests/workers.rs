@@ -5,7 +5,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use farexec::{Cause, ChannelEnd, Group, Item, ReceiveError, Source, StartError, Termination, Value, Wait};
+use farexec::{
+    Cause, ChannelEnd, Gateway, Group, Item, ReceiveError, Source, Spec, StartError, Termination, Value, Wait,
+};
 
 fn soon() -> Wait<'static> {
     Wait::at_most(Duration::from_secs(20))
@@ -359,4 +361,30 @@ fn a_program_whose_session_is_outside_of_its_namespace_starts_workers() {
         return;
     }
     assert!(output.status.success() && told.contains("inside: done"), "{told}{complained}");
+}
+
+#[test]
+fn a_worker_that_fails_takes_no_other_along_if_each_starts_on_its_own() {
+    let group = Group::new();
+    let specs =
+        ["popen//id=a", "popen//python=no-such-python", "popen//id=a", "popen//via=a", "popen//via=lost"];
+    let specs: Vec<Spec> = specs.iter().map(|spec| spec.parse().unwrap()).collect();
+    let started = group.start_each(specs.clone(), &Wait::forever());
+    let outcome = |result: &Result<Gateway, StartError>| match result {
+        Ok(_) => "started",
+        Err(StartError::NoInterpreter { .. }) => "no interpreter",
+        Err(StartError::DuplicateId(_)) => "duplicate",
+        Err(StartError::NoRelay { .. }) => "no relay",
+        Err(_) => "something else",
+    };
+    let outcomes: Vec<_> = started.iter().map(outcome).collect();
+    assert_eq!(outcomes, ["started", "no interpreter", "duplicate", "started", "no relay"]);
+    assert_eq!(group.len(), 2);
+    for gateway in group.gateways() {
+        let channel = gateway.remote_exec("channel.send(1)").unwrap();
+        assert_eq!(channel.receive::<i64>().unwrap(), 1);
+    }
+    // And what starts together is there as a whole, or not at all; with nothing started for an id that is taken.
+    assert!(matches!(group.start(specs[2..4].to_vec(), &Wait::forever()), Err(StartError::DuplicateId(_))));
+    assert_eq!(group.len(), 2);
 }

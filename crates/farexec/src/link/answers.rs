@@ -1,12 +1,14 @@
-//! What a worker says that belongs to no channel: who it is, how it is doing; and asking it for that.
+//! What a worker says that belongs to no channel: who it is, how it is doing; asking it for that; and reading the dictionaries that say it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use farexec_proto::control::{Hello, Status};
+use farexec_proto::Encoding;
+use farexec_proto::control::{ErrorReport, Hello, Status, Terminate};
+use farexec_proto::encoding::{DecodeError, StringCoercion};
 
 use super::{Link, SendFailure};
-use crate::end::EndReason;
+use crate::end::{EndReason, RemoteError};
 use crate::wait::{Wait, WaitError};
 
 /// What was said so far.
@@ -60,6 +62,11 @@ impl Link {
 
     /// How the worker is doing.
     pub(crate) fn status(self: &Arc<Self>, wait: &Wait<'_>) -> Result<Status, SendFailure> {
+        self.answer(self.ask_status()?, &wait.blocking())
+    }
+
+    /// Asks how the worker is doing. Returns the number of the question.
+    pub(crate) fn ask_status(&self) -> Result<u64, SendFailure> {
         self.check_not_inherited()?;
         let mut request = Vec::new();
         // In one go, so that the order of the requests is that of their numbers.
@@ -70,7 +77,12 @@ impl Link {
         let sent = self.send(&request);
         drop(answers);
         sent?;
-        let found = self.wait(None, &wait.blocking(), || {
+        Ok(number)
+    }
+
+    /// Waits for the answer to a question.
+    pub(crate) fn answer(self: &Arc<Self>, number: u64, wait: &Wait<'_>) -> Result<Status, SendFailure> {
+        let found = self.wait(None, wait, || {
             let answers = self.answers();
             if answers.status_replies > number {
                 // Kept until the next one is asked for: others may wait for the same, or have given up waiting for theirs.
@@ -83,4 +95,25 @@ impl Link {
         self.answers().forget_statuses();
         found.map_err(SendFailure::Ended)
     }
+}
+
+/// What a TERMINATE asks for.
+pub(super) fn terminate(encoding: Encoding, payload: &[u8]) -> Result<Terminate, DecodeError> {
+    if payload.is_empty() { Ok(Terminate::default()) } else { decode_control(encoding, payload) }
+}
+
+/// What a CLOSE_ERROR tells.
+pub(super) fn remote_error(encoding: Encoding, bytes: &[u8]) -> RemoteError {
+    RemoteError::new(decode_control(encoding, bytes).unwrap_or_else(|error| ErrorReport {
+        text: format!("the far end reported an error that cannot be read: {error}"),
+        ..ErrorReport::default()
+    }))
+}
+
+/// One of the dictionaries that frames other than items carry.
+pub(super) fn decode_control<T: serde::de::DeserializeOwned>(
+    encoding: Encoding,
+    bytes: &[u8],
+) -> Result<T, DecodeError> {
+    farexec_proto::serde::from_payload(encoding, bytes, StringCoercion::default())
 }

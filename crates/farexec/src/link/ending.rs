@@ -205,6 +205,7 @@ impl Link {
                 sys::hang_up(&self.input);
             }
         }
+        self.outbox.wake();
         let mut session = self.session.lock();
         let channels: Vec<_> = session.lose().collect();
         channels.iter().for_each(|(inbox, _)| self.keep_unclaimed(inbox));

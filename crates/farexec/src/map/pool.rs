@@ -74,6 +74,7 @@ impl Pool {
         let mapper = Source::text(MAPPER)
             .at("<farexec mapper>", 1)
             .call("serve")
+            .part("map")
             .with("function", function.map_or(Value::None, Function::to_value))
             .with("star", options.star)
             .with("initializer", initializer.map_or(Value::None, Value::Tuple));

@@ -26,7 +26,8 @@ use tree::Tree;
 
 /// Makes trees of files at workers what a tree here is: only what changed is sent, to all targets at once.
 ///
-/// What is compared is size and time of modification; what differs is compared by content, block by block. Permissions and times of files, and
+/// What is compared is size and time of modification; what differs is compared by content, block by block. Files of more than 64 KiB for a
+/// worker on this machine are copied by the system instead. Permissions and times of files, and
 /// permissions of directories, become those of the source. Links stay links; one to an absolute path in the source leads to the same
 /// place in the destination. A file appears whole under its name or not at all. Owners, hard links, extended attributes, the times of directories and
 /// holes in files are not carried over.
@@ -70,6 +71,8 @@ pub struct TargetReport {
     pub sent: u64,
     /// Bytes of content that the target had in older versions of the same files.
     pub reused: u64,
+    /// Bytes of content that the target's worker copied itself, being on this machine.
+    pub copied: u64,
     /// Names that were deleted, each with all under it.
     pub deleted: u64,
 }

@@ -53,9 +53,11 @@ impl Target {
 
     /// Starts the receiver.
     pub(super) fn open(&self) -> Result<Channel, String> {
-        let code = Source::text(RECEIVER).at("<farexec receiver>", 1).call("receive").beside();
-        let code =
-            code.with("destination", Value::Bytes(self.destination.clone())).with("delete", self.delete);
+        let code = Source::text(RECEIVER).at("<farexec receiver>", 1).call("receive").part("rsync").beside();
+        let code = code
+            .with("destination", Value::Bytes(self.destination.clone()))
+            .with("delete", self.delete)
+            .with("here", self.gateway.is_on_this_machine());
         let channel = self.gateway.remote_exec(code).map_err(|error| error.to_string())?;
         channel.reconfigure(false, false).map_err(|error| error.to_string())?;
         Ok(channel)
@@ -81,6 +83,7 @@ pub(super) fn converse(
         wait,
         note,
         asked: vec![false; tree.len()],
+        is_here: channel.gateway().is_on_this_machine(),
         report: TargetReport::default(),
     };
     match conversation.run(batches) {
@@ -97,6 +100,8 @@ struct Conversation<'a> {
     note: &'a dyn Fn(Note),
     /// Which files the target has asked for, and not yet reported in place.
     asked: Vec<bool>,
+    /// Whether the target can open what can be opened here.
+    is_here: bool,
     report: TargetReport,
 }
 
@@ -187,7 +192,11 @@ impl Conversation<'_> {
                 }
             }
             self.send_whole(&mut whole)?;
-            self.send_parts(&file, input, &metadata)?;
+            if self.is_here && metadata.len() > SMALL {
+                self.have_taken(file.number, &metadata)?;
+            } else {
+                self.send_parts(&file, input, &metadata)?;
+            }
             self.take_waiting()?;
         }
         self.send_whole(&mut whole)
@@ -204,6 +213,25 @@ impl Conversation<'_> {
         self.report.sent += files.bytes.len() as u64;
         files.clear();
         self.take_waiting()
+    }
+
+    /// Has a target on this machine copy a file itself: the system moves nothing through anybody, and on some file systems nothing at all.
+    fn have_taken(&mut self, number: usize, metadata: &Metadata) -> Result<(), Broken> {
+        let Some(entry) = self.tree.file(number) else { return Ok(()) };
+        let path = match std::path::absolute(self.tree.place(entry)) {
+            Ok(path) => path,
+            Err(error) => {
+                self.unreadable(number, error);
+                return Ok(());
+            }
+        };
+        (self.note)(Note::Sending(number));
+        self.send(&item("begin", [Value::from(number as i64), Value::from(sys::modified(metadata))]))?;
+        let (device, inode) = sys::place(metadata);
+        self.send(&item("take", [sys::path_bytes(&path).into(), device.into(), inode.into()]))?;
+        self.send(&item("commit", []))?;
+        self.report.copied += metadata.len();
+        Ok(())
     }
 
     fn send_parts(&mut self, file: &Wanted, input: File, metadata: &Metadata) -> Result<(), Broken> {

@@ -5,8 +5,12 @@
 mod files;
 mod inherited;
 mod poller;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod posix_spawn;
 #[cfg(unix)]
 mod process;
+#[cfg(unix)]
+mod spawn;
 mod this_process;
 #[cfg(unix)]
 mod unix;
@@ -16,6 +20,8 @@ pub(crate) use inherited::{Inherited, inherited};
 pub(crate) use poller::{Interest, Poller};
 #[cfg(unix)]
 pub(crate) use process::*;
+#[cfg(unix)]
+pub(crate) use spawn::*;
 pub(crate) use this_process::*;
 #[cfg(unix)]
 pub(crate) use unix::*;

@@ -1,106 +1,18 @@
-//! Processes and their groups: how they start, how they exit, and signals to them.
+//! Processes and their groups: how they exit, and signals to them. `sys/spawn.rs` starts them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use super::is_readable;
-
-/// A descriptor of this process that a child is to have, under the same number.
-#[derive(Debug)]
-pub(crate) struct Passed {
-    fd: OwnedFd,
-    /// Number, device and inode: how the child finds and checks it.
-    pub(crate) identity: [i64; 3],
-}
-
-/// A duplicate of this process's standard output, if that is open.
-pub(crate) fn stdout() -> Option<OwnedFd> {
-    rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3).ok()
-}
-
-/// A descriptor as one for a child to have.
-pub(crate) fn pass(fd: OwnedFd) -> Option<Passed> {
-    // Far from the low numbers, which a child's interpreter uses for itself.
-    const LOWEST: i32 = 64;
-    let fd = rustix::io::fcntl_dupfd_cloexec(fd, LOWEST).ok()?;
-    let stat = rustix::fs::fstat(&fd).ok()?;
-    #[allow(clippy::cast_possible_wrap, reason = "compared as bits, by whoever asks the same system")]
-    let identity = [i64::from(fd.as_raw_fd()), stat.st_dev as i64, stat.st_ino as i64];
-    Some(Passed { fd, identity })
-}
-
-/// What a process starts with besides its command.
-#[derive(Debug, Default)]
-pub(crate) struct Start {
-    /// Whether it stays in this process's group, where it may ask at the terminal; an interrupt from there is not for it then.
-    pub(crate) asks: bool,
-    /// Added to the niceness.
-    pub(crate) nice: i32,
-    /// A descriptor the child is to have.
-    pub(crate) passed: Option<Passed>,
-}
-
-/// Starts a process that has none of our descriptors but its standard ones and the one it is to have, as the leader of a
-/// process group of its own unless it asks at the terminal.
-#[allow(unsafe_code, reason = "what has to happen between fork and exec has no safe interface")]
-pub(crate) fn spawn(command: &mut Command, start: Start) -> io::Result<Process> {
-    let Start { asks, nice, passed } = start;
-    if !asks {
-        command.process_group(0);
-    }
-    let prepare = move || {
-        if asks {
-            // SAFETY: a system call without memory of ours.
-            unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
-        }
-        close_the_rest_on_exec();
-        if let Some(passed) = &passed {
-            rustix::io::fcntl_setfd(&passed.fd, rustix::io::FdFlags::empty())?;
-        }
-        if nice != 0 {
-            rustix::process::nice(nice)?;
-        }
-        Ok(())
-    };
-    // SAFETY: the closure makes system calls and allocates nothing.
-    unsafe { command.pre_exec(prepare) };
-    let child = command.spawn()?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| io::Error::other("the system gave an impossible process id"))?;
-    // Since nobody else waits for it, the number stays its own until `Process::reap`.
-    drop(child);
-    Process::watch(pid, !asks)
-}
-
-/// Marks every descriptor but the standard ones: a program may hold some, from a shell or a library of C, that nobody meant
-/// for our children, where a pipe kept open would never be at its end.
-#[allow(unsafe_code, reason = "there is no safe interface")]
-fn close_the_rest_on_exec() {
-    const FIRST: libc::c_int = 3;
-    #[cfg(target_os = "linux")]
-    {
-        const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
-        // SAFETY: a system call without memory of ours, on no descriptor's content.
-        if unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_int::MAX, CLOSE_RANGE_CLOEXEC) } == 0
-        {
-            return;
-        }
-    }
-    // Where the system has no such call, as Linux before 5.11: the numbers that are in use as a rule.
-    for fd in FIRST..1024 {
-        // SAFETY: as above; a number that is not open is an error without effect.
-        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
-    }
-}
 
 /// A child process, or one that a child of ours forked for us, and the process group that it leads if it leads one.
 #[derive(Debug)]
@@ -114,13 +26,13 @@ pub(crate) struct Process {
 
 impl Process {
     #[cfg(target_os = "linux")]
-    fn watch(pid: Pid, leads: bool) -> io::Result<Self> {
+    pub(super) fn watch(pid: Pid, leads: bool) -> io::Result<Self> {
         let exited = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
         Ok(Self { pid, leads, exited: Arc::new(exited), parent: None })
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn watch(pid: Pid, leads: bool) -> io::Result<Self> {
+    pub(super) fn watch(pid: Pid, leads: bool) -> io::Result<Self> {
         let (exited, alive) = super::pipe()?;
         std::thread::Builder::new().name("farexec-wait".into()).spawn(move || {
             let wait = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;

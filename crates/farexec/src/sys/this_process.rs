@@ -1,5 +1,6 @@
 //! This process itself: its forks, its threads, its end.
 
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -59,10 +60,7 @@ pub(crate) fn exit_at_once() {
 /// Ends this process and all others of its group, if it leads one.
 pub(crate) fn kill_own_group() {
     let pid = rustix::process::getpid();
-    // SAFETY: the call has no condition.
-    #[allow(unsafe_code, reason = "the safe interface takes 0 for impossible, see `session`")]
-    let group = unsafe { libc::getpgrp() };
-    if group == pid.as_raw_pid()
+    if leads_group()
         && let Err(error) = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL)
     {
         tracing::debug!(%error, "could not end this process's group");
@@ -78,4 +76,47 @@ pub(crate) fn let_go(fd: impl std::os::fd::AsFd) -> std::io::Result<()> {
     // SAFETY: it is not dropped, so its owner stays the only one to close it.
     let mut taken = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd.as_fd().as_raw_fd()) });
     Ok(rustix::io::dup3(&null, &mut taken, rustix::io::DupFlags::CLOEXEC)?)
+}
+
+/// The descriptors that this process has as standard input and output, which are nobody else's from now on: nothing comes from
+/// standard input any more, and what is written to standard output goes to standard error.
+pub(crate) fn take_standard_streams() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    const ABOVE_STANDARD: i32 = 3;
+    let own = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, ABOVE_STANDARD);
+    let (input, output) = (own(rustix::stdio::stdin())?, own(rustix::stdio::stdout())?);
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+    Ok((input, output))
+}
+
+/// What is written to standard output goes nowhere from now on.
+pub(crate) fn silence_stdout() -> std::io::Result<()> {
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    Ok(rustix::stdio::dup2_stdout(null)?)
+}
+
+/// Sets environment variables. Only to be called before there is another thread.
+#[allow(unsafe_code, reason = "reading the environment in another thread meanwhile would be a race")]
+pub(crate) fn set_environment(variables: &std::collections::BTreeMap<String, String>) {
+    for (name, value) in variables {
+        // SAFETY: as the doc of `worker::serve` demands, there is no other thread.
+        unsafe { std::env::set_var(name, value) };
+    }
+}
+
+/// Adds to the niceness of this process.
+pub(crate) fn add_niceness(niceness: i32) -> std::io::Result<()> {
+    Ok(rustix::process::nice(niceness).map(drop)?)
+}
+
+/// Whether this process leads a process group.
+pub(crate) fn leads_group() -> bool {
+    process_group() == rustix::process::getpid().as_raw_pid()
+}
+
+/// The number of this process's group: 0 where its leader is outside of this process's namespace.
+#[allow(unsafe_code, reason = "the safe interface takes 0 for impossible")]
+fn process_group() -> i32 {
+    // SAFETY: the call has no condition.
+    unsafe { libc::getpgrp() }
 }

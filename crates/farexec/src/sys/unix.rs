@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -28,6 +29,11 @@ pub(crate) fn large_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
         tracing::debug!("the system's limit on pipe sizes is reached");
     }
     Ok(ends)
+}
+
+/// What takes everything, and gives nothing.
+pub(crate) fn null() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, rustix::fs::Mode::empty())?)
 }
 
 /// Makes writes return instead of waiting.
@@ -105,6 +111,11 @@ fn transfer(result: Result<usize, Errno>) -> io::Result<Transfer> {
 /// Reads into `buffer`. Waits if the descriptor may wait and nothing is there: ask [`Watch`] first.
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Transfer> {
     transfer(rustix::io::read(fd, buffer))
+}
+
+/// As [`read`], behind what is in `buffer`, as far as that has room already: memory that nothing is read into is not touched.
+pub(crate) fn read_spare(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<Transfer> {
+    transfer(rustix::io::read(fd, spare_capacity(buffer)))
 }
 
 /// Writes what can be written without waiting; the descriptor is non-blocking.

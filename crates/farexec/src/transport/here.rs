@@ -50,7 +50,7 @@ pub(super) fn start(
     let start = Start { chdir: None, nice: None, preload: preload.clone(), ..far_start(order)? };
     let (stdout, printed) = stdout(spec)?;
     if forks {
-        match template::find(&interpreter, &setting, &preload, spec.nice.unwrap_or(0)) {
+        match template::find(&interpreter, &setting, &preload, spec.nice.unwrap_or(0), surroundings.present) {
             Ok((template, state)) => {
                 let start = Start { preload: Vec::new(), stdout_null: false, ..start };
                 return fork(order, &template, &state, command, start, (stdout, printed));
@@ -60,7 +60,7 @@ pub(super) fn start(
     }
     let passed = stdout.and_then(sys::pass);
     let start = Start { stdout: passed.as_ref().map(|passed| passed.identity), stdout_null: false, ..start };
-    let process = sys::Start { nice: spec.nice.unwrap_or(0), passed, asks: false };
+    let process = sys::Start { nice: spec.nice.unwrap_or(0), passed, asks: false, has_its_environment: true };
     let opening = (&*interpreter.stage_1(), &start);
     let starting = launch(order, interpreter.command(&setting), command, process, opening, printed)?;
     Ok(Starting { interpreter: Some((interpreter, setting)), ..starting })
@@ -77,7 +77,7 @@ fn fork(
     let (their_input, output) = sys::large_pipe()?;
     let (input, their_output) = sys::large_pipe()?;
     let (stderr, their_stderr) = match order.spec.stderr {
-        Output::Null => (None, null()?),
+        Output::Null => (None, sys::null()?),
         Output::Inherit | Output::Forward => {
             let (ours, theirs) = sys::pipe()?;
             (Some(ours), theirs)
@@ -97,16 +97,12 @@ fn fork(
 fn stdout(spec: &Spec) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     Ok(match spec.stdout {
         Output::Inherit => (sys::stdout(), None),
-        Output::Null => (Some(null()?), None),
+        Output::Null => (Some(sys::null()?), None),
         Output::Forward => {
             let (ours, theirs) = sys::pipe()?;
             (Some(theirs), Some(ours))
         }
     })
-}
-
-fn null() -> io::Result<OwnedFd> {
-    Ok(std::fs::OpenOptions::new().write(true).open("/dev/null")?.into())
 }
 
 fn start_mode(spec: &Spec) -> Result<StartMode, StartError> {

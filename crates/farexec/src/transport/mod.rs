@@ -18,8 +18,10 @@ use crate::interpreter::{self, Setting};
 use crate::link::Link;
 use crate::output::Outputs;
 use crate::spec::{ExecModel, Native, Output, Spec, SpecError, Transport};
+use crate::template::Present;
 use crate::wait::Wait;
 
+pub use socket::SOCKET_SERVER;
 pub(crate) use ssh::Masters;
 pub(crate) use via::Bridge;
 
@@ -48,6 +50,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) outputs: &'a Arc<Outputs>,
     /// Waits for a worker that was started by the same command at the same time, if that has to say what the command starts.
     pub(crate) learn: &'a dyn Fn(&interpreter::Command),
+    pub(crate) present: &'a Present,
     pub(crate) wait: Wait<'a>,
 }
 
@@ -127,6 +130,36 @@ fn far_command(spec: &Spec, shared: Option<&std::path::Path>) -> Result<Command,
     })
 }
 
+impl Spec {
+    /// What is run, or connected to, for a worker of this spec, as error messages show it. Nothing is done.
+    ///
+    /// ```
+    /// let spec: farexec::Spec = "ssh=web01//python=python3.12".parse()?;
+    /// assert_eq!(spec.command_line()?, "`ssh web01 'python3.12 -c ...'`");
+    /// # Ok::<(), farexec::StartError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`StartError::Spec`] if the interpreter is no command.
+    pub fn command_line(&self) -> Result<String, StartError> {
+        let here = self.via.is_none();
+        Ok(match (&self.transport, &self.via, &self.installvia) {
+            (Transport::Socket(address), _, relay) => match (address, relay) {
+                (Some(address), None) => format!("a connection to {address}"),
+                (_, relay) => {
+                    format!("a connection to a server at {}", relay.as_deref().unwrap_or_default())
+                }
+            },
+            (Transport::Popen, ..) if here => format!("`{} -c ...`", shell_words::join(python(self)?)),
+            (Transport::Popen, via, _) if self.python.is_none() => {
+                format!("the interpreter of {}", via.as_deref().unwrap_or_default())
+            }
+            (_, None, _) => far_command(self, None)?.shown,
+            (_, Some(relay), _) => format!("{} at {relay}", far_command(self, None)?.shown),
+        })
+    }
+}
+
 /// The words of the interpreter, with `env` in front of them if there is something to set before it starts. The empty word stands for the
 /// interpreter of the relay.
 fn python_behind(spec: &Spec) -> Result<Vec<String>, StartError> {
@@ -166,6 +199,8 @@ fn far_start(order: &Order<'_>) -> Result<Start, StartError> {
         extension: bootstrap::extension(execmodel),
         stdout_null: spec.stdout == Output::Null,
         chdir: spec.chdir.clone(),
+        // `env` in front of the interpreter sets them in time for it; a program that takes its place has only this.
+        env: spec.env.iter().cloned().collect(),
         nice: spec.nice,
         dont_write_bytecode: spec.dont_write_bytecode,
         native: native != Native::No,

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use farexec_proto::control::Start;
@@ -42,18 +42,15 @@ pub(super) fn launch(
 ) -> Result<Starting, StartError> {
     let (their_input, output) = sys::large_pipe()?;
     let (input, their_output) = sys::large_pipe()?;
-    command.stdin(their_input).stdout(their_output);
     let is_here = start.stdout.is_some() || order.spec.transport == crate::spec::Transport::Popen;
     // What runs an interpreter elsewhere says on its standard error why it could not.
-    let stderr = if order.spec.stderr != Output::Null || !is_here {
+    let (stderr, their_stderr) = if order.spec.stderr != Output::Null || !is_here {
         let (ours, theirs) = sys::pipe()?;
-        command.stderr(theirs);
-        Some(ours)
+        (Some(ours), theirs)
     } else {
-        command.stderr(Stdio::null());
-        None
+        (None, sys::null()?)
     };
-    let process = sys::spawn(&mut command, process)
+    let process = sys::spawn(&mut command, [their_input, their_output, their_stderr], process)
         .map_err(|source| failure(order.spec, &command, &command_shown, source))?;
     // With the command go our copies of the worker's ends: from here on, its end is the end of the pipes.
     drop(command);

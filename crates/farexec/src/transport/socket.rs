@@ -31,7 +31,8 @@ const NONCE: usize = 32;
 /// Where the secret is if no file is named.
 const SECRET_VARIABLE: &str = "FAREXEC_SECRET";
 
-const SERVER: &str = include_str!("../socketserver.py");
+/// The text of the stand-alone socket server: a Python program, which needs nothing but the standard library.
+pub const SOCKET_SERVER: &str = include_str!("../socketserver.py");
 
 pub(super) fn start(
     order: &Order<'_>,
@@ -98,7 +99,7 @@ fn install(
 ) -> Result<(String, String, Option<Channel>), StartError> {
     let (host, port) = address.and_then(|address| address.rsplit_once(':')).unwrap_or(("127.0.0.1", "0"));
     let port: i64 = port.parse().unwrap_or(0);
-    let source = Source::text(SERVER).at("<farexec socket server>", 1).call("serve_one").beside();
+    let source = Source::text(SOCKET_SERVER).at("<farexec socket server>", 1).call("serve_one").beside();
     let failed = |error: &dyn std::fmt::Display| {
         StartError::System(io::Error::other(format!("no socket server at {}: {error}", gateway.id())))
     };
@@ -162,7 +163,7 @@ fn prover(secret: &[u8], who: &[u8], challenge: &[u8], own: &[u8]) -> Hmac<Sha25
 mod tests {
     #[test]
     fn the_server_starts_workers_with_our_stage_0() {
-        let text: String = super::SERVER
+        let text: String = super::SOCKET_SERVER
             .lines()
             .filter_map(|line| line.trim().strip_prefix("r'")?.strip_suffix('\''))
             .collect();

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -160,8 +159,8 @@ impl Master {
         command.args(with_config(config)).args(arguments).arg("cat");
         let (their_input, input) = sys::pipe()?;
         let (stderr, their_stderr) = sys::pipe()?;
-        command.stdin(their_input).stdout(Stdio::null()).stderr(their_stderr);
-        let process = sys::spawn(&mut command, sys::Start { asks: true, ..sys::Start::default() })?;
+        let standard = [their_input, sys::null()?, their_stderr];
+        let process = sys::spawn(&mut command, standard, sys::Start { asks: true, ..sys::Start::default() })?;
         drop(command);
         let supervisor = Arc::new(Supervisor::new(process, Some(stderr), Shown::Nowhere));
         supervisor.watch(&Reactor::current()?, None)?;

@@ -1,0 +1,40 @@
+//! The twins of [`Gateway`]'s calls. (Executing code never waits, so it has none.)
+
+use farexec_proto::control::Status;
+
+use super::asking::ask;
+use crate::end::EndReason;
+use crate::error::GatewayError;
+use crate::gateway::Gateway;
+use crate::wait::WaitError;
+
+impl Gateway {
+    /// How the worker is doing, as [`remote_status`](Self::remote_status) tells.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # futures::executor::block_on(async {
+    /// let group = farexec::Group::new();
+    /// let gateway = group.make_gateway_async("popen").await?;
+    /// assert_eq!(gateway.remote_status_async().await?.executing, 0);
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`GatewayError`]
+    pub async fn remote_status_async(&self) -> Result<Status, GatewayError> {
+        let number = self.link().ask_status()?;
+        let forget = |ticket: &_| self.link().forget_asker(None, ticket);
+        ask(forget, |wait| Ok(self.link().answer(number, wait)?)).await
+    }
+
+    /// Waits until the worker has ended, and returns why, as [`wait`](Self::wait) does.
+    ///
+    /// # Errors
+    /// None so far: nothing but dropping it ends this wait.
+    pub async fn wait_async(&self) -> Result<EndReason, WaitError> {
+        ask(|ticket| self.link().forget_asker(None, ticket), |wait| self.wait(wait)).await
+    }
+}
