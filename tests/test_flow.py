@@ -1,10 +1,12 @@
 """Back-pressure: how many items wait for their receiver is bounded where that is asked for, and nowhere else."""
 
+import asyncio
 import threading
 
 import pytest
 
 import farexec
+from farexec import aio
 
 MANY = 300
 
@@ -253,3 +255,29 @@ def test_a_worker_that_knows_nothing_of_it_is_not_waited_for(group, tmp_path):
     go.send(None)
     assert channel.receive() == 100
     assert list(gateway.remote_exec("for n in range(100): channel.send(n)")) == list(range(100))
+
+
+@pytest.mark.local("it is about this side")
+def test_an_event_loop_goes_on_while_there_is_no_room():
+    async def main():
+        async with aio.Group(["popen"]) as group:
+            gateway = group[0]
+            gateway.max_pending = 5
+            go, sent = gateway.newchannel(), []
+            channel = gateway.remote_exec("go = channel.receive(); go.receive(); channel.send([channel.receive() for _ in range(50)])")
+
+            async def send():
+                await channel.send(go)
+                for number in range(50):
+                    await channel.send(number)
+                    sent.append(number)
+
+            task = asyncio.create_task(send())
+            while len(sent) < 4:
+                await asyncio.sleep(0)
+            assert len(sent) == 4 and not task.done()
+            await go.send(None)
+            assert await channel.receive() == list(range(50))
+            await task
+
+    asyncio.run(asyncio.wait_for(main(), 30))

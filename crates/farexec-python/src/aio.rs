@@ -117,7 +117,7 @@ impl PyLoop {
             Ok(py.None())
         };
         let native = channel.channel.clone();
-        let mut future = Box::pin(async move { native.finish_sending_async().await });
+        let mut future = Box::pin(async move { native.room_async().await });
         match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => finish(py, result).map(|_| None),
             Poll::Pending => Ok(Some(PyOperation::new(this, future, finish))),

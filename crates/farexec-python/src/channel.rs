@@ -190,11 +190,13 @@ pub(crate) struct PyChannel {
 
 impl PyChannel {
     /// Waits for the credit of one item.
+    #[cold]
     fn reserve(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let reserved = waiting(py, self.home.hub(), timeout, |wait| self.channel.reserve(wait))?;
         reserved.map_err(|error| errors::send(py, self.home.raiser, error))
     }
 
+    #[cold]
     fn send_in_time(&self, py: Python<'_>, item: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
         let channel = self.channel.clone();
         let room = working(py, self.home.hub(), timeout, move |wait| channel.finish_sending(wait))?;

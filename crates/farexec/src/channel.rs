@@ -14,7 +14,6 @@ use serde::de::DeserializeOwned;
 
 use crate::callback::{self, Callback};
 use crate::end::{ChannelEnd, RemoteError};
-use crate::flow::Flow;
 use crate::gateway::Gateway;
 use crate::inbox::{Inbox, Sink};
 use crate::limits::SENT_IN_PLACE;
@@ -151,17 +150,33 @@ impl Channel {
     pub fn reserve(&self, wait: &Wait<'_>) -> Result<(), SendError> {
         match self.0.inbox.flow() {
             None => Ok(()),
-            Some(flow) => self.wait_for_credit(flow, wait),
+            Some(flow) => self.wait_until(|| flow.take(), wait),
+        }
+    }
+
+    /// Gives back what was reserved for an item that is not sent.
+    #[cold]
+    pub(crate) fn unreserve(&self) {
+        if let Some(flow) = self.0.inbox.flow() {
+            flow.give(1);
+        }
+    }
+
+    /// Waits until one more item may be sent, if that is limited.
+    pub(crate) fn wait_for_credit(&self, wait: &Wait<'_>) -> Result<(), SendError> {
+        match self.0.inbox.flow() {
+            None => Ok(()),
+            Some(flow) => self.wait_until(|| flow.has_credit(), wait),
         }
     }
 
     #[cold]
-    fn wait_for_credit(&self, flow: &Flow, wait: &Wait<'_>) -> Result<(), SendError> {
+    fn wait_until(&self, is_ready: impl Fn() -> bool, wait: &Wait<'_>) -> Result<(), SendError> {
         let is_open = self.0.gateway.link().wait(Some(&self.0.inbox), wait, || {
             if self.0.inbox.state().closed {
                 return Some(false);
             }
-            flow.take().then_some(true)
+            is_ready().then_some(true)
         })?;
         if is_open { Ok(()) } else { Err(self.closed_error()) }
     }
@@ -189,8 +204,8 @@ impl Channel {
             });
             let result =
                 result.and_then(|()| self.0.gateway.link().send(&frames).map_err(|e| self.send_error(e)));
-            if let (Err(_), Some(flow)) = (&result, self.0.inbox.flow()) {
-                flow.give(1);
+            if result.is_err() {
+                self.unreserve();
             }
             frames.clear();
             if frames.capacity() <= KEPT_CAPACITY {

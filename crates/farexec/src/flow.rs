@@ -1,6 +1,6 @@
 //! Back-pressure on one channel: how many items each side may send ahead of what the other has taken.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 /// One side of a channel on which that is limited.
 #[derive(Debug)]
@@ -9,18 +9,23 @@ pub(crate) struct Flow {
     /// How many items this side may send now.
     credit: AtomicU32,
     /// How many that arrived were taken since the far end was told.
-    taken: AtomicU32,
+    taken: AtomicI64,
 }
 
 impl Flow {
     pub(crate) fn new(window: u32) -> Self {
-        Self { window, credit: AtomicU32::new(window), taken: AtomicU32::new(0) }
+        Self { window, credit: AtomicU32::new(window), taken: AtomicI64::new(0) }
     }
 
     /// Takes the credit of one item, if there is any.
     pub(crate) fn take(&self) -> bool {
         let less = |credit: u32| credit.checked_sub(1);
         self.credit.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
+    }
+
+    /// Whether this side may send an item.
+    pub(crate) fn has_credit(&self) -> bool {
+        self.credit.load(Ordering::SeqCst) > 0
     }
 
     /// The far end takes so many more.
@@ -33,10 +38,15 @@ impl Flow {
     /// is taken, so that it need not be told of each.
     pub(crate) fn took(&self) -> Option<u32> {
         let taken = self.taken.fetch_add(1, Ordering::SeqCst) + 1;
-        if taken < self.window.div_ceil(2) {
+        if taken < self.window.div_ceil(2).into() {
             return None;
         }
-        Some(self.taken.swap(0, Ordering::SeqCst)).filter(|taken| *taken > 0)
+        u32::try_from(self.taken.swap(0, Ordering::SeqCst)).ok().filter(|taken| *taken > 0)
+    }
+
+    /// An item that was taken is put back.
+    pub(crate) fn put_back(&self) {
+        self.taken.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

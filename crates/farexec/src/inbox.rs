@@ -157,24 +157,6 @@ impl Inbox {
         state.pass_on(self, Delivery::Item(payload))
     }
 
-    /// Whether `receive` would find something to return, or to raise.
-    pub(crate) fn is_filled(&self) -> bool {
-        let state = self.state.lock();
-        !state.items.is_empty() || state.end.is_some() || !matches!(state.sink, Sink::Receive)
-    }
-
-    /// Puts back an item that was taken, in front of the others.
-    pub(crate) fn give_back(self: &Arc<Self>, payload: Payload) {
-        let _wakes = wakers::deferred();
-        let mut state = self.state.lock();
-        if let Sink::Receive = state.sink {
-            state.items.push_front(payload);
-            state.wake();
-        } else {
-            state.pass_on(self, Delivery::Item(payload));
-        }
-    }
-
     /// How much may be sent ahead, if that is limited.
     #[inline]
     pub(crate) fn flow(&self) -> Option<&Flow> {
@@ -188,6 +170,27 @@ impl Inbox {
         let mut state = self.state.lock();
         state.wake();
         !state.parked.is_empty()
+    }
+
+    /// Whether `receive` would find something to return, or to raise.
+    pub(crate) fn is_filled(&self) -> bool {
+        let state = self.state.lock();
+        !state.items.is_empty() || state.end.is_some() || !matches!(state.sink, Sink::Receive)
+    }
+
+    /// Puts back an item that was taken, in front of the others.
+    pub(crate) fn give_back(self: &Arc<Self>, payload: Payload) {
+        if let Some(flow) = &self.flow {
+            flow.put_back();
+        }
+        let _wakes = wakers::deferred();
+        let mut state = self.state.lock();
+        if let Sink::Receive = state.sink {
+            state.items.push_front(payload);
+            state.wake();
+        } else {
+            state.pass_on(self, Delivery::Item(payload));
+        }
     }
 
     /// Whether something arrived that nobody could take so far: there was never a handle.

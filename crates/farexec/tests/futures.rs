@@ -407,3 +407,32 @@ fn a_waker_may_use_the_channel_that_wakes_it() {
     channel.wait_close(&Wait::at_most(Duration::from_secs(20))).unwrap();
     assert_eq!(closes.2.load(Ordering::SeqCst), 1);
 }
+
+on_each! {
+    a_limited_sink_waits_until_something_is_taken {
+        let (_group, gateway) = gateway().await;
+        let source = farexec::Source::text("go = channel.receive(); go.receive(); channel.send([channel.receive() for _ in range(20)])");
+        let channel = gateway.remote_exec(source.max_pending(5)).unwrap();
+        let go = gateway.new_channel().unwrap();
+        channel.reserve(&Wait::forever()).unwrap();
+        channel.start_sending(&farexec::Value::Channel(go.id())).unwrap();
+        let sent = AtomicUsize::new(0);
+        let all = async {
+            let mut sink = channel.sink::<i64>();
+            for number in 0..20 {
+                // Asked for room again and again, it reserves once.
+                std::future::poll_fn(|context| sink.poll_ready_unpin(context)).await.unwrap();
+                std::future::poll_fn(|context| sink.poll_ready_unpin(context)).await.unwrap();
+                sink.start_send_unpin(number).unwrap();
+                sent.fetch_add(1, Ordering::SeqCst);
+            }
+            sink.flush().await.unwrap();
+        };
+        let mut all = pin!(all);
+        assert!(poll_immediate(&mut all).await.is_none());
+        assert_eq!(sent.load(Ordering::SeqCst), 4);
+        go.send_async(&()).await.unwrap();
+        let (received, ()) = join(channel.receive_async::<Vec<i64>>(), all).await;
+        assert_eq!(received.unwrap(), (0..20).collect::<Vec<_>>());
+    }
+}

@@ -31,7 +31,8 @@ impl Channel {
     /// # Errors
     /// [`SendError`]; nothing was sent then.
     pub async fn send_async<T: Serialize + ?Sized>(&self, item: &T) -> Result<(), SendError> {
-        self.room_async().await?;
+        self.finish_sending_async().await?;
+        self.reserve_async().await?;
         self.start_sending(&farexec_proto::serde::AsItem(item)).map(drop)
     }
 
@@ -42,7 +43,8 @@ impl Channel {
     /// # Errors
     /// [`SendError`]; nothing was sent then.
     pub async fn send_bytes_async(&self, bytes: &[u8]) -> Result<(), SendError> {
-        self.room_async().await?;
+        self.finish_sending_async().await?;
+        self.reserve_async().await?;
         self.start_sending(&Bytes(bytes)).map(drop)
     }
 
@@ -51,11 +53,21 @@ impl Channel {
     /// # Errors
     /// [`SendError`]
     pub async fn finish_sending_async(&self) -> Result<(), SendError> {
-        self.room_async().await
+        ask(|ticket| self.forget_sender(ticket), |wait| self.finish_sending(wait)).await
     }
 
-    async fn room_async(&self) -> Result<(), SendError> {
-        ask(|ticket| self.forget_sender(ticket), |wait| self.finish_sending(wait)).await
+    /// Waits until an item could be sent without waiting: until the worker has taken enough of what was sent, and one more item may be,
+    /// if that is limited.
+    ///
+    /// # Errors
+    /// [`SendError`]
+    pub async fn room_async(&self) -> Result<(), SendError> {
+        self.finish_sending_async().await?;
+        ask(|ticket| self.forget_asker(ticket), |wait| self.wait_for_credit(wait)).await
+    }
+
+    async fn reserve_async(&self) -> Result<(), SendError> {
+        ask(|ticket| self.forget_asker(ticket), |wait| self.reserve(wait)).await
     }
 
     /// Receives the next item, as [`receive`](Self::receive) does.

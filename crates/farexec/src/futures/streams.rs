@@ -106,23 +106,32 @@ impl<T> Drop for ChannelStream<T> {
 pub struct ChannelSink<T> {
     channel: Channel,
     ticket: Ticket,
+    /// Whether the next item has its credit.
+    is_reserved: bool,
     item: PhantomData<fn(T)>,
 }
 
 impl<T> ChannelSink<T> {
     pub(super) fn new(channel: &Channel) -> Self {
-        Self { channel: channel.clone(), ticket: Ticket::new(), item: PhantomData }
+        Self { channel: channel.clone(), ticket: Ticket::new(), is_reserved: false, item: PhantomData }
     }
 }
 
 impl<T: Serialize> Sink<T> for ChannelSink<T> {
     type Error = SendError;
 
-    fn poll_ready(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        to_poll(self.channel.finish_sending(&Wait::polling_with(context.waker(), &self.ticket)))
+    fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let wait = Wait::polling_with(context.waker(), &self.ticket);
+        let mut ready = self.channel.finish_sending(&wait);
+        if !self.is_reserved {
+            ready = ready.and_then(|()| self.channel.reserve(&wait));
+            self.is_reserved = ready.is_ok();
+        }
+        to_poll(ready)
     }
 
-    fn start_send(self: Pin<&mut Self>, item: T) -> Result<(), SendError> {
+    fn start_send(mut self: Pin<&mut Self>, item: T) -> Result<(), SendError> {
+        self.is_reserved = false;
         self.channel.start_sending(&farexec_proto::serde::AsItem(&item)).map(drop)
     }
 
@@ -140,7 +149,11 @@ impl<T: Serialize> Sink<T> for ChannelSink<T> {
 
 impl<T> Drop for ChannelSink<T> {
     fn drop(&mut self) {
+        if self.is_reserved {
+            self.channel.unreserve();
+        }
         self.channel.forget_sender(&self.ticket);
+        self.channel.forget_asker(&self.ticket);
     }
 }
 

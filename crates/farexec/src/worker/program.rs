@@ -99,6 +99,7 @@ pub fn serve(registry: Registry) -> Result<(), ServeError> {
         cwd: std::env::current_dir().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
         pid: sys::process_id(),
         reads_message: true,
+        knows_credit: true,
         error: problem.clone(),
         ..Hello::default()
     };

@@ -55,8 +55,9 @@ struct Named {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct MapRequest {
-    function: Named,
+    function: Option<Named>,
     star: bool,
+    initializer: Option<Value>,
 }
 
 impl Registry {
@@ -169,7 +170,16 @@ impl Registry {
     fn map(&self, channel: &Channel, request: &Request) -> Result<(), ErrorReport> {
         let request: MapRequest =
             from_value(&request.kwargs).map_err(|error| said(format!("cannot read what to map: {error}")))?;
-        let function = self.find(request.function)?;
+        let named = match (request.function, request.initializer) {
+            (Some(named), None) => named,
+            (Some(_), Some(_)) => {
+                return Err(said("a worker that is a Rust program calls no initializer".into()));
+            }
+            (None, _) => {
+                return Err(said("a worker that is a Rust program does nothing for executors".into()));
+            }
+        };
+        let function = self.find(named)?;
         while let Ok(item) = channel.receive::<Value>() {
             let arguments = if request.star { item } else { Value::Tuple(vec![item]) };
             if answer(channel, guarded(|| function(&arguments))).is_err() {
@@ -225,6 +235,7 @@ fn answer(channel: &Channel, result: Result<Value, ErrorReport>) -> Result<(), S
 }
 
 fn send(channel: &Channel, item: &impl Encode) -> Result<(), SendError> {
+    channel.reserve(&Wait::forever())?;
     if channel.start_sending(item)? { channel.finish_sending(&Wait::forever()) } else { Ok(()) }
 }
 
