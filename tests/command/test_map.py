@@ -75,6 +75,20 @@ def test_items_are_what_they_were(run, here, lines):
     assert names == ["tuple", "bytes", "int", "float", "dict", "complex"]
 
 
+def test_a_run_that_was_cut_off_goes_on(run, here, lines, tmp_path):
+    journal, executed = tmp_path / "journal", tmp_path / "executed"
+    count = f"(open({str(executed)!r}, 'a').write('.'), 6 // (item - 2))[1]"
+    arguments = ("map", "-c", count, here, "--prefetch", "1", "--journal", str(journal))
+    assert run(*arguments, stdin=numbers(6)).returncode == 1
+    before = len(executed.read_text())
+    assert 2 < before < 6
+    result = run(*arguments, "--on-error", "skip", stdin=numbers(6))
+    assert lines(result) == [-3, -6, 6, 3, 2]
+    assert len(executed.read_text()) == 7  # each once, and once more what failed
+    result = run("map", "-c", "item", here, "--journal", str(journal), stdin=numbers(6))
+    assert result.returncode == 2 and str(journal) in result.stderr and result.stdout == ""
+
+
 def test_what_an_error_means(run, code, here, lines):
     arguments = ("map", "-c", "6 // (item - 2)", here, "--prefetch", "1")
     result = run(*arguments, stdin=numbers(100))
@@ -150,6 +164,7 @@ def test_progress_at_a_terminal(here, marks, tmp_path):
         terminal.wait_for("/6")
         terminal.wait_for("left")
         terminal.wait_for("gw0 up, gw1 up")
+        terminal.wait_for("gw0 up: 2")
         assert terminal.wait() == 0
         assert terminal.stdout.read() == numbers(6).encode()
     assert "/s" in terminal.seen

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use farexec::{Function, Map, MapError, MapOptions, MapResult, TaskError, Value, Wait, WaitError};
+use farexec::{
+    Function, JournalError, Map, MapError, MapOptions, MapResult, TaskError, Value, Wait, WaitError,
+};
 use serde_json::{Value as Json, json};
 
 use crate::code;
@@ -86,6 +88,10 @@ pub(crate) struct Arguments {
     /// How many items a worker has at a time [default: as many as it does in some milliseconds]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     prefetch: Option<u16>,
+
+    /// A file that keeps the results: a run that was cut off goes on with what is missing
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
 
     /// What an item without a result means
     #[arg(long, value_name = "WHAT", default_value = "stop")]
@@ -173,6 +179,7 @@ impl<'a> Running<'a> {
         options.retries = arguments.retries;
         options.timeout = arguments.timeout;
         options.prefetch = arguments.prefetch.map(usize::from);
+        options.journal.clone_from(&arguments.journal);
         let map = Map::new(&workers.group, function, options).map_err(failure)?;
         let progress = Progress::begin(screen, &workers.group)?;
         progress.expect(input.total());
@@ -215,7 +222,8 @@ impl<'a> Running<'a> {
                 return Ok(self.code);
             }
             self.map.dispatch();
-            self.progress.show(&self.workers.group, self.map.replacements());
+            let replacements = self.map.replacements();
+            self.progress.show(&self.workers.group, replacements, || self.map.progress());
             if self.begun == self.finished {
                 self.screen.flush()?;
                 self.input.wait(INPUT_CHECK);
@@ -318,6 +326,8 @@ fn describe(error: &TaskError) -> Json {
 fn failure(error: MapError) -> Failure {
     let code = match error {
         MapError::NoWorkers(_) | MapError::Exec(_) => exit::LOST,
+        MapError::Journal(JournalError::File { .. }) => exit::FAILED,
+        MapError::Journal(_) => exit::MISTAKE,
         _ => exit::FAILED,
     };
     Failure::new(code, error)

@@ -105,25 +105,35 @@ impl Progress {
         self.bar.set_position(count);
     }
 
-    /// Shows how the workers are, now and then.
-    pub(crate) fn show(&mut self, group: &Group, replacements: Vec<(String, Gateway)>) {
+    /// Shows how the workers are and what each has done, now and then.
+    pub(crate) fn show(
+        &mut self,
+        group: &Group,
+        replacements: Vec<(String, Gateway)>,
+        progress: impl FnOnce() -> farexec::Progress,
+    ) {
         let has_news = !replacements.is_empty();
         self.replaced.extend(replacements.into_iter().map(|(old, new)| (new.id().to_owned(), old)));
         let is_time = self.shown.is_none_or(|shown| shown.elapsed() >= Self::LOOK);
         if let Some(pulse) = &self.pulse
             && (has_news || is_time)
         {
-            self.bar.set_message(self.workers(&group.gateways(), pulse));
+            self.bar.set_message(self.workers(&group.gateways(), pulse, &progress()));
             self.shown = Some(Instant::now());
         }
     }
 
-    fn workers(&self, gateways: &[Gateway], pulse: &Pulse) -> String {
+    fn workers(&self, gateways: &[Gateway], pulse: &Pulse, progress: &farexec::Progress) -> String {
+        let done: HashMap<&str, u64> =
+            progress.workers.iter().map(|worker| (worker.id.as_str(), worker.done + worker.failed)).collect();
         let state = |gateway: &Gateway| {
-            let state = pulse.state(gateway);
-            match self.replaced.get(gateway.id()) {
-                Some(old) => format!("{} {state} (for {old})", gateway.id()),
-                None => format!("{} {state}", gateway.id()),
+            let mut state = format!("{} {}", gateway.id(), pulse.state(gateway));
+            if let Some(old) = self.replaced.get(gateway.id()) {
+                state.push_str(&format!(" (for {old})"));
+            }
+            match done.get(gateway.id()) {
+                None | Some(0) => state,
+                Some(done) => format!("{state}: {done}"),
             }
         };
         let states: Vec<String> = gateways.iter().map(state).collect();
