@@ -32,7 +32,8 @@ enum Task {
 }
 
 /// What the tests of the Python package need.
-const TEST_REQUIREMENTS: [&str; 12] = [
+const TEST_REQUIREMENTS: [&str; 13] = [
+    "maturin>=1.9,<2",
     "pytest-xdist",
     "pytest>=8",
     "pytest-timeout",
@@ -114,11 +115,13 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
         (
             "python tests",
             Box::new(|| {
-                let elsewhere = ["--ignore", "tests/worker", "--ignore", "tests/command"];
+                let folders = ["tests/worker", "tests/command", "tests/release"];
+                let elsewhere = folders.map(|folder| ["--ignore", folder]).concat();
                 pytest(&[&elsewhere[..], &["tests", "tests/doctests.py"]].concat())
             }),
         ),
         ("command tests", Box::new(command_tests)),
+        ("release tests", Box::new(|| pytest(&["tests/release"]))),
         ("shim tests", Box::new(shim_tests)),
         ("clients", Box::new(clients)),
         // They wait more than they compute.
