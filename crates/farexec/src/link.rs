@@ -291,10 +291,11 @@ impl Link {
 
     /// Returns whether it could be kept, if it has to be.
     fn keep_unclaimed(&self, inbox: &Arc<Inbox>) -> bool {
-        let mut unclaimed = self.unclaimed.lock();
-        if inbox.is_unclaimed() {
-            unclaimed.insert(inbox.id, Arc::clone(inbox));
+        if !inbox.is_unclaimed() {
+            return true;
         }
+        let mut unclaimed = self.unclaimed.lock();
+        unclaimed.insert(inbox.id, Arc::clone(inbox));
         unclaimed.len() <= MAX_WORKER_CHANNELS
     }
 
