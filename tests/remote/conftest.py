@@ -72,6 +72,7 @@ def socket_server(tmp_path):
     """The stand-alone socket server, and the specs' part that reaches it."""
     secret = tmp_path / "secret"
     secret.write_text("only we know\n")
+    secret.chmod(0o600)
     script = os.path.join(os.path.dirname(farexec.__file__), "socketserver.py")
     command = [sys.executable, script, "127.0.0.1:0", "--secret-file", str(secret)]
     stderr = (tmp_path / "server-stderr").open("w")

@@ -269,6 +269,7 @@ def test_an_environment_is_taken_as_it_is(group, tmp_path):
 
 def test_a_wrong_secret_is_refused(group, socket_server, tmp_path):
     (tmp_path / "other").write_text("guess")
+    (tmp_path / "other").chmod(0o600)
     spec = socket_server.replace("/secret", "/other").replace("//other_file", "//secret_file")
     with pytest.raises(farexec.AuthenticationFailed, match="secret"):
         group.makegateway(spec)

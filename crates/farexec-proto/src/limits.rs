@@ -28,3 +28,6 @@ pub const DIRECT_READ: usize = 64 * 1024;
 
 /// Payload of a PING, in bytes: it comes back in a PONG, so it must not cost much to answer.
 pub const MAX_PING: usize = 64;
+
+/// Channels that a worker may have open at once that it opened itself: each costs the coordinator some hundred bytes, and the worker ten.
+pub const MAX_WORKER_CHANNELS: usize = 1 << 17;

@@ -11,7 +11,7 @@ use std::collections::hash_map::Entry;
 use crate::channel_map::ChannelMap;
 use crate::encoding::StringCoercion;
 use crate::frame::{self, Frame, Kind};
-use crate::limits::MAX_PING;
+use crate::limits::{MAX_PING, MAX_WORKER_CHANNELS};
 use crate::transition::{self, Input, State};
 use crate::{ChannelId, Encoding};
 
@@ -24,6 +24,16 @@ pub enum Side {
     Worker,
 }
 
+impl Side {
+    /// Whether channels of this number are the peer's to open.
+    fn is_given_by_peer(self, id: ChannelId) -> bool {
+        match self {
+            Self::Coordinator => id.number().is_multiple_of(2),
+            Self::Worker => id.number() % 2 == 1,
+        }
+    }
+}
+
 /// One end of a gateway. `C` is what the owner attaches to each channel: where its items go.
 #[derive(Debug)]
 pub struct Session<C> {
@@ -32,6 +42,8 @@ pub struct Session<C> {
     channels: ChannelMap<Channel<C>>,
     /// What the peer said of the channel that it opens next.
     early_credit: Option<(ChannelId, u32)>,
+    /// How many of them the peer opened.
+    of_peer: usize,
 }
 
 #[derive(Debug)]
@@ -118,6 +130,9 @@ pub enum ProtocolError {
     /// A channel number that the peer may not give to a new channel.
     #[error("the peer opened channel {0}, a number that {1}")]
     BadChannel(ChannelId, &'static str),
+    /// A worker opened more channels than one may have open ([`MAX_WORKER_CHANNELS`]).
+    #[error("the worker opened more than {0} channels, and closed none")]
+    TooManyChannels(usize),
     /// A payload of a fixed form has another.
     #[error("a {0:?} frame has a payload of {1} bytes, which it cannot have")]
     BadPayload(Kind, usize),
@@ -140,7 +155,7 @@ impl<C> Session<C> {
             Side::Coordinator => 1,
             Side::Worker => 2,
         };
-        Self { side, next_channel, channels: ChannelMap::default(), early_credit: None }
+        Self { side, next_channel, channels: ChannelMap::default(), of_peer: 0, early_credit: None }
     }
 
     /// The number of channels that are not closed.
@@ -260,6 +275,7 @@ impl<C> Session<C> {
     /// The gateway ended: forgets every channel. Returns what was attached to each, and whether the end of its items
     /// comes with this.
     pub fn lose(&mut self) -> impl Iterator<Item = (C, bool)> + use<C> {
+        self.of_peer = 0;
         std::mem::take(&mut self.channels).into_values().map(|Channel { state, attached }| {
             let transition = transition::next(state, Input::Lost);
             (attached, transition.items_end)
@@ -299,16 +315,16 @@ impl<C> Session<C> {
         id: ChannelId,
         attach: impl FnOnce(ChannelId, Option<u32>) -> C,
     ) -> Result<&C, ProtocolError> {
-        let of_peer = match self.side {
-            Side::Coordinator => id.number().is_multiple_of(2),
-            Side::Worker => id.number() % 2 == 1,
-        };
-        if !of_peer || id == ChannelId::GATEWAY {
+        if !self.side.is_given_by_peer(id) || id == ChannelId::GATEWAY {
             return Err(ProtocolError::BadChannel(id, "is not the peer's to give"));
         }
         match self.channels.entry(id) {
             Entry::Occupied(_) => Err(ProtocolError::BadChannel(id, "is in use")),
+            Entry::Vacant(_) if self.side == Side::Coordinator && self.of_peer >= MAX_WORKER_CHANNELS => {
+                Err(ProtocolError::TooManyChannels(MAX_WORKER_CHANNELS))
+            }
             Entry::Vacant(vacant) => {
+                self.of_peer += 1;
                 let credit = self.early_credit.take().and_then(|(of, items)| (of == id).then_some(items));
                 Ok(&vacant.insert(Channel { state: State::Open, attached: attach(id, credit) }).attached)
             }
@@ -325,6 +341,7 @@ impl<C> Session<C> {
         let transition = transition::next(entry.get().state, input);
         if transition.state == State::Closed {
             let channel = entry.remove().attached;
+            self.of_peer -= usize::from(self.side.is_given_by_peer(id));
             return Event::Closed { channel, error, items_end: transition.items_end };
         }
         entry.get_mut().state = transition.state;
@@ -351,7 +368,9 @@ impl<C> Session<C> {
             (None, _) => {}
         }
         if transition.state == State::Closed {
-            return Some((entry.remove().attached, transition.items_end));
+            let channel = entry.remove().attached;
+            self.of_peer -= usize::from(self.side.is_given_by_peer(id));
+            return Some((channel, transition.items_end));
         }
         entry.get_mut().state = transition.state;
         None

@@ -36,6 +36,9 @@ pub(crate) const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes that may be queued for a worker before a sender waits for it.
 pub(crate) const SEND_HIGH_WATER: usize = 1 << 20;
 
+/// Bytes of answers (to PINGs, say) that are queued for a far end which takes nothing, before it is cut off.
+pub(crate) const UNREAD_ANSWERS: usize = 1 << 20;
+
 /// Bytes of an item from which on it is written from where it is: a copy costs more than what it takes to leave it there.
 pub(crate) const SENT_IN_PLACE: usize = 64 << 10;
 

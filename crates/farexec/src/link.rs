@@ -27,17 +27,17 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
-use farexec_proto::control::{ErrorReport, Hello, Terminate};
+use farexec_proto::control::{ErrorReport, Terminate};
 use farexec_proto::encoding::{Encode, EncodeError, StringCoercion, dump, encode_item};
 use farexec_proto::frame::FrameReader;
 use farexec_proto::handshake::MarkerScanner;
+use farexec_proto::limits::MAX_WORKER_CHANNELS;
 use farexec_proto::serde::AsItem;
 use farexec_proto::session::{Event, Session, Side, write_credit};
 use farexec_proto::{ChannelId, Encoding};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::end::{Cause, ChannelEnd, EndReason, RemoteError};
-use crate::extension;
 use crate::inbox::{Inbox, SharedCoercion};
 use crate::limits::{BREATH, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN, SEND_HIGH_WATER};
 use crate::outbox::{Broken, Outbox};
@@ -51,7 +51,7 @@ use crate::wait::{Wait, WaitError};
 use crate::wakers::{self, Wakers};
 use crate::watch::{Watch, Watched};
 use crate::worker::Duties;
-use answers::{Answers, decode_control, remote_error, terminate};
+use answers::{Answers, remote_error, terminate};
 
 /// The connection to one worker.
 pub(crate) struct Link {
@@ -309,10 +309,14 @@ impl Link {
         self.unclaimed.lock().remove(&id).unwrap_or_else(|| self.closed_channel(id))
     }
 
-    fn keep_unclaimed(&self, inbox: &Arc<Inbox>) {
-        if inbox.is_unclaimed() {
-            self.unclaimed.lock().insert(inbox.id, Arc::clone(inbox));
+    /// Returns whether it could be kept, if it has to be.
+    fn keep_unclaimed(&self, inbox: &Arc<Inbox>) -> bool {
+        if !inbox.is_unclaimed() {
+            return true;
         }
+        let mut unclaimed = self.unclaimed.lock();
+        unclaimed.insert(inbox.id, Arc::clone(inbox));
+        unclaimed.len() <= MAX_WORKER_CHANNELS
     }
 
     /// What is left of a channel that ended with nothing in it before anybody had a handle on it.
@@ -394,6 +398,7 @@ impl Link {
         wait: &Wait<'_>,
         ready: &mut impl FnMut() -> Option<T>,
     ) -> Result<Option<T>, WaitError> {
+        let mut reads = 0_usize;
         loop {
             if let Some(found) = ready() {
                 return Ok(Some(found));
@@ -411,6 +416,14 @@ impl Link {
             match sys::wait_readable(self.input.as_fd(), waker, wait.nap()) {
                 Ok(Woken::Ready) => {
                     self.read_once(reading);
+                    // A worker that always has something to read would keep this thread for ever.
+                    reads += 1;
+                    if reads.is_multiple_of(READS_PER_TURN) {
+                        if let Some(found) = ready() {
+                            return Ok(Some(found));
+                        }
+                        wait.check()?;
+                    }
                 }
                 Ok(Woken::Timeout | Woken::Signal | Woken::Waker) => {
                     if let Some(found) = ready() {
@@ -541,33 +554,19 @@ impl Link {
                         None => ChannelEnd::Closed,
                     };
                     woken |= channel.close(end);
-                    self.keep_unclaimed(&channel);
+                    if !self.keep_unclaimed(&channel) {
+                        break Some(format!("it closed {MAX_WORKER_CHANNELS} channels that nobody took"));
+                    }
                 }
                 Event::Reconfigured { channel: Some(inbox), coercion } => inbox.set_coercion(coercion),
                 Event::Reconfigured { channel: None, coercion } => self.set_coercion(coercion),
-                Event::Hello(payload) => match decode_control(Encoding::Dump, &payload) {
-                    Ok(hello) => {
-                        let hello: Hello = hello;
-                        if hello.asks_extension {
-                            extension::write_for(&hello, &mut replies);
-                            continue;
-                        }
-                        self.reads_message.store(hello.reads_message, Ordering::Relaxed);
-                        self.knows_credit.store(hello.knows_credit, Ordering::Relaxed);
-                        self.far_pid.store(hello.pid, Ordering::Relaxed);
-                        self.answers.lock().set_hello(hello);
-                        woken = true;
-                        self.wake_waiters();
-                    }
-                    Err(error) => break Some(format!("its HELLO cannot be read: {error}")),
+                Event::Hello(payload) => match self.take_hello(&payload, &mut replies) {
+                    Ok(is_last) => woken |= is_last,
+                    Err(why) => break Some(why),
                 },
-                Event::Status(encoding, payload) => match decode_control(encoding, &payload) {
-                    Ok(status) => {
-                        self.answers.lock().add_status(status);
-                        woken = true;
-                        self.wake_waiters();
-                    }
-                    Err(error) => break Some(format!("its status cannot be read: {error}")),
+                Event::Status(encoding, payload) => match self.take_status(encoding, &payload) {
+                    Ok(()) => woken = true,
+                    Err(why) => break Some(why),
                 },
                 // The session lets each side send only what is its to send: these are for workers.
                 Event::Execute { channel, encoding, request } => {
@@ -602,13 +601,7 @@ impl Link {
                 }
             }
         }
-        if !replies.is_empty() {
-            if let Some(trace) = self.trace() {
-                trace.sent(&self.id, &replies);
-            }
-            // A peer that cannot be answered is gone, and whoever reads will see it.
-            let _ = self.outbox.send(&replies, &self.reactor);
-        }
+        let broken = broken.or_else(|| self.send_replies(&replies));
         if let Some(why) = broken {
             self.give_up(Cause::Protocol(why));
             return true;

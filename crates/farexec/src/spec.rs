@@ -60,6 +60,9 @@ pub struct Spec {
     pub installvia: Option<String>,
     /// The file with the secret that a socket server shares with those it serves.
     pub secret_file: Option<String>,
+    /// What the certificate of a socket server that speaks TLS is compared with: `sha256:` and its fingerprint, or a file in the form PEM that
+    /// has it. Without it the connection is not encrypted.
+    pub tls: Option<String>,
     /// Every key and value as written, in order; `None` is a key without a value.
     pub items: Vec<(String, Option<String>)>,
 }
@@ -251,7 +254,7 @@ const TRANSPORTS: [&str; 10] =
     ["popen", "ssh", "vagrant_ssh", "socket", "command", "podman", "docker", "kubectl", "srun", "uv"];
 
 /// Every other key a spec can have.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "via",
     "id",
     "python",
@@ -263,6 +266,7 @@ const KEYS: [&str; 18] = [
     "ssh_config",
     "installvia",
     "secret_file",
+    "tls",
     "native",
     "start",
     "preload",
@@ -286,6 +290,22 @@ impl Spec {
     /// Sets the interpreter: a command and its arguments.
     pub fn set_python<'a>(&mut self, words: impl IntoIterator<Item = &'a str>) {
         self.python = Some(shell_words::join(words));
+    }
+
+    /// The error of a value that its key cannot have.
+    pub(crate) fn bad(&self, key: &str, value: &str, reason: &dyn fmt::Display) -> SpecError {
+        SpecError::BadValue {
+            key: key.into(),
+            value: value.into(),
+            spec: self.text.clone(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// What is written behind a key; empty if nothing is.
+    pub(crate) fn value(&self, key: &str) -> &str {
+        let found = self.items.iter().find(|(known, _)| known == key);
+        found.and_then(|(_, value)| value.as_deref()).unwrap_or_default()
     }
 
     fn set(&mut self, key: &str, value: Option<&str>) -> Result<(), SpecError> {
@@ -342,6 +362,12 @@ impl Spec {
             "ssh_config" => self.ssh_config = Some(needed()?),
             "installvia" => self.installvia = Some(needed()?),
             "secret_file" => self.secret_file = Some(needed()?),
+            "tls" => match text.strip_prefix(FINGERPRINT_PREFIX) {
+                Some(digits) if !is_fingerprint(digits) => {
+                    return Err(bad("needs 64 hexadecimal digits behind `sha256:`, or the name of a file"));
+                }
+                _ => self.tls = Some(needed()?),
+            },
             "python" => {
                 words()?;
                 self.python = Some(text.into());
@@ -386,12 +412,7 @@ impl Spec {
 
     /// What no single key shows.
     fn check(&self) -> Result<(), SpecError> {
-        let bad = |key: &str, value: &str, reason: &str| SpecError::BadValue {
-            key: key.into(),
-            value: value.into(),
-            spec: self.text.clone(),
-            reason: reason.into(),
-        };
+        let bad = |key: &str, value: &str, reason: &str| self.bad(key, value, &reason);
         let is_socket = matches!(self.transport, Transport::Socket(_));
         match (&self.installvia, &self.via, &self.ssh_config) {
             (None, ..) if self.transport == Transport::Socket(None) => {
@@ -401,6 +422,11 @@ impl Spec {
             (_, Some(id), _) if is_socket => {
                 Err(bad("via", id, "a socket is connected to from here: take `installvia=`"))
             }
+            _ if self.tls.is_some() && (!is_socket || self.installvia.is_some()) => Err(bad(
+                "tls",
+                self.tls.as_deref().unwrap_or_default(),
+                "goes with `socket=host:port` only: over `installvia=` nothing has a certificate",
+            )),
             (.., Some(path)) if !matches!(self.transport, Transport::Ssh(_) | Transport::VagrantSsh(_)) => {
                 Err(bad("ssh_config", path, "goes with `ssh=` and `vagrant_ssh=` only"))
             }
@@ -422,6 +448,15 @@ impl Spec {
             _ => Ok(()),
         }
     }
+}
+
+/// What a fingerprint begins with, by which it is told from a file.
+pub(crate) const FINGERPRINT_PREFIX: &str = "sha256:";
+
+/// Whether this is 64 hexadecimal digits, with colons between them or without.
+fn is_fingerprint(text: &str) -> bool {
+    let digits = text.replace(':', "");
+    digits.len() == 64 && digits.chars().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// The names in a list with commas.
@@ -530,6 +565,9 @@ mod tests {
         assert!(error("socket=a:1//via=gw0").contains("take `installvia=`"));
         assert!(error("popen//via=gw0//stderr=null").contains("standard error of who started it"));
         assert!(error("popen//ssh_config=x").contains("goes with `ssh=`"));
+        assert!(error("ssh=host//tls=cert.pem").contains("goes with `socket=host:port` only"));
+        assert!(error("socket//installvia=gw0//tls=cert.pem").contains("goes with `socket=host:port` only"));
+        assert!(error("socket=a:1//tls=sha256:12").contains("needs 64 hexadecimal digits"));
     }
 
     #[test]

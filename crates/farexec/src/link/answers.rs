@@ -1,7 +1,10 @@
-//! What a worker says that belongs to no channel: who it is, how it is doing; asking it for that; and reading the dictionaries that say it.
+//! What a worker says that belongs to no channel: who it is, how it is doing; asking it for that, and what it is answered; and reading the
+//! dictionaries that say it. A worker that says more than it was asked for, or asks without reading the answers, would have this side keep
+//! ever more: it is cut off.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use farexec_proto::Encoding;
 use farexec_proto::control::{ErrorReport, Hello, Status, Terminate};
@@ -9,6 +12,8 @@ use farexec_proto::encoding::{DecodeError, StringCoercion};
 
 use super::{Link, SendFailure};
 use crate::end::{EndReason, RemoteError};
+use crate::extension;
+use crate::limits::UNREAD_ANSWERS;
 use crate::wait::{Wait, WaitError};
 
 /// What was said so far.
@@ -18,20 +23,15 @@ pub(super) struct Answers {
     statuses: VecDeque<Status>,
     status_requests: u64,
     status_replies: u64,
+    /// Whether the worker has asked for the extension module.
+    asked_extension: bool,
+    /// Bytes of answers that were queued for the worker while it read nothing.
+    unread: usize,
     /// What the worker's output began with and was no protocol.
     chatter: Vec<u8>,
 }
 
 impl Answers {
-    pub(super) fn set_hello(&mut self, hello: Hello) {
-        self.hello = Some(hello);
-    }
-
-    pub(super) fn add_status(&mut self, status: Status) {
-        self.status_replies += 1;
-        self.statuses.push_back(status);
-    }
-
     pub(super) fn set_chatter(&mut self, chatter: &[u8]) {
         self.chatter = chatter.to_vec();
     }
@@ -44,6 +44,59 @@ impl Answers {
 }
 
 impl Link {
+    /// Takes in who answers. Returns whether that is all: before, it may ask for the extension module, once.
+    pub(super) fn take_hello(&self, payload: &[u8], replies: &mut Vec<u8>) -> Result<bool, String> {
+        let hello: Hello = decode_control(Encoding::Dump, payload)
+            .map_err(|error| format!("its HELLO cannot be read: {error}"))?;
+        let mut answers = self.answers();
+        if answers.hello.is_some() || (hello.asks_extension && answers.asked_extension) {
+            return Err("it sent a second HELLO".into());
+        }
+        if hello.asks_extension {
+            answers.asked_extension = true;
+            extension::write_for(&hello, replies);
+            return Ok(false);
+        }
+        self.reads_message.store(hello.reads_message, Ordering::Relaxed);
+        self.knows_credit.store(hello.knows_credit, Ordering::Relaxed);
+        self.far_pid.store(hello.pid, Ordering::Relaxed);
+        answers.hello = Some(hello);
+        drop(answers);
+        self.wake_waiters();
+        Ok(true)
+    }
+
+    /// Takes in how the worker is doing.
+    pub(super) fn take_status(&self, encoding: Encoding, payload: &[u8]) -> Result<(), String> {
+        let status = decode_control(encoding, payload)
+            .map_err(|error| format!("its status cannot be read: {error}"))?;
+        let mut answers = self.answers();
+        if answers.status_replies == answers.status_requests {
+            return Err("it sent a status that nobody asked for".into());
+        }
+        answers.status_replies += 1;
+        answers.statuses.push_back(status);
+        drop(answers);
+        self.wake_waiters();
+        Ok(())
+    }
+
+    /// Sends what the protocol itself answers. Returns why the worker is to be cut off, if it is.
+    pub(super) fn send_replies(&self, replies: &[u8]) -> Option<String> {
+        if replies.is_empty() {
+            return None;
+        }
+        if let Some(trace) = self.trace() {
+            trace.sent(&self.id, replies);
+        }
+        let is_behind = self.outbox.is_above_high_water();
+        // A peer that cannot be answered is gone, and whoever reads will see it.
+        let _ = self.outbox.send(replies, &self.reactor);
+        let mut answers = self.answers();
+        answers.unread = if is_behind { answers.unread + replies.len() } else { 0 };
+        (answers.unread > UNREAD_ANSWERS).then(|| "it asks on and on, and reads no answer".into())
+    }
+
     /// Who answered, once somebody has; `Err` if the gateway ended before.
     pub(crate) fn wait_hello(
         self: &Arc<Self>,
@@ -69,11 +122,11 @@ impl Link {
     pub(crate) fn ask_status(&self) -> Result<u64, SendFailure> {
         self.check_not_inherited()?;
         let mut request = Vec::new();
-        // In one go, so that the order of the requests is that of their numbers.
+        self.session().write_status_request(&mut request);
+        // In one go, so that the order of the requests is that of their numbers. The session is locked before the answers, by who reads.
         let mut answers = self.answers();
         let number = answers.status_requests;
         answers.status_requests += 1;
-        self.session().write_status_request(&mut request);
         let sent = self.send(&request);
         drop(answers);
         sent?;

@@ -208,7 +208,9 @@ impl Link {
         self.outbox.wake();
         let mut session = self.session.lock();
         let channels: Vec<_> = session.lose().collect();
-        channels.iter().for_each(|(inbox, _)| self.keep_unclaimed(inbox));
+        for (inbox, _) in &channels {
+            self.keep_unclaimed(inbox);
+        }
         drop(session);
         for (inbox, _) in channels {
             inbox.close(ChannelEnd::Gateway(reason.clone()));

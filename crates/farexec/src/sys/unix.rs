@@ -42,6 +42,20 @@ pub(crate) fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?)
 }
 
+/// Why a file's content is not this user's secret, if it is not.
+pub(crate) fn why_not_private(file: impl AsFd) -> io::Result<Option<String>> {
+    let status = rustix::fs::fstat(file)?;
+    let mode = status.st_mode & 0o777;
+    if mode & 0o077 != 0 {
+        return Ok(Some(format!("others may read or write it (its mode is {mode:03o}): chmod 600 it")));
+    }
+    let owner = status.st_uid;
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Ok(Some(format!("it belongs to another user, with the number {owner}")));
+    }
+    Ok(None)
+}
+
 /// Two connected sockets.
 pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (one, other) = std::os::unix::net::UnixStream::pair()?;

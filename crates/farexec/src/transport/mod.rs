@@ -2,8 +2,10 @@
 
 mod here;
 mod process;
+mod secret;
 mod socket;
 mod ssh;
+mod tls;
 mod via;
 
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use crate::gateway::Gateway;
 use crate::interpreter::{self, Setting};
 use crate::link::Link;
 use crate::output::Outputs;
-use crate::spec::{ExecModel, Native, Output, Spec, SpecError, Transport};
+use crate::spec::{ExecModel, Native, Output, Spec, Transport};
 use crate::template::Present;
 use crate::wait::Wait;
 
@@ -178,14 +180,7 @@ fn python_behind(spec: &Spec) -> Result<Vec<String>, StartError> {
 /// The words of the interpreter.
 fn python(spec: &Spec) -> Result<Vec<String>, StartError> {
     let python = spec.python.as_deref().unwrap_or(DEFAULT_PYTHON);
-    shell_words::split(python).map_err(|error| {
-        StartError::Spec(SpecError::BadValue {
-            key: "python".into(),
-            value: python.into(),
-            spec: spec.to_string(),
-            reason: error.to_string(),
-        })
-    })
+    shell_words::split(python).map_err(|error| spec.bad("python", python, &error).into())
 }
 
 /// What START says to a worker that this side cannot set up before it starts.

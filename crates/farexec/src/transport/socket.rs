@@ -1,24 +1,24 @@
-//! Workers behind a socket server. Both sides prove that they know a secret before anything else goes over the connection: section 7 of
-//! `docs/PROTOCOL.md`.
+//! Workers behind a socket server. Both sides prove that they know a secret before anything else goes over the connection, or over TLS on it
+//! ([`tls`]): section 7 of `docs/PROTOCOL.md`.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farexec_proto::control::Start;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use super::{Order, Starting, Surroundings, far_start, open};
+use super::tls::{self, Pin, Tunnel};
+use super::{Order, Starting, Surroundings, far_start, open, secret};
 use crate::bootstrap;
 use crate::channel::Channel;
 use crate::error::{HostFailure, StartError};
 use crate::gateway::Gateway;
 use crate::link::{Link, Pipes};
 use crate::source::Source;
-use crate::spec::SpecError;
 
 /// How long connecting to the server, and proving the secret, may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,9 +27,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAGIC: &[u8; 16] = b"FAREXEC-SOCKET 1";
 
 const NONCE: usize = 32;
-
-/// Where the secret is if no file is named.
-const SECRET_VARIABLE: &str = "FAREXEC_SECRET";
 
 /// The text of the stand-alone socket server: a Python program, which needs nothing but the standard library.
 pub const SOCKET_SERVER: &str = include_str!("../socketserver.py");
@@ -40,10 +37,14 @@ pub(super) fn start(
     surroundings: &Surroundings<'_>,
 ) -> Result<Starting, StartError> {
     check(order, address)?;
+    let pin = match &order.spec.tls {
+        Some(text) => Some(Pin::read(text).map_err(|reason| order.spec.bad("tls", text, &reason))?),
+        None => None,
+    };
     // The server gives up when its channel is closed before somebody came: that is held until we are connected.
     let (address, secret, _server) = match &order.spec.installvia {
         Some(id) => install(&(surroundings.gateway)(id)?, address, surroundings)?,
-        None => (address.unwrap_or_default().to_owned(), secret(order.spec.secret_file.as_deref())?, None),
+        None => (address.unwrap_or_default().to_owned(), secret::known_here(order.spec)?, None),
     };
     let shown = format!("a connection to {address}");
     let failed = |error: io::Error| {
@@ -55,9 +56,12 @@ pub(super) fn start(
         };
         StartError::Host { kind, host: address.clone(), command: shown.clone(), said: error.to_string() }
     };
-    let connection = connect(&address, secret.as_bytes()).map_err(failed)?;
-    let pipes = Pipes { input: OwnedFd::from(connection.try_clone()?), output: connection.into() };
+    let (pipe, tunnel) = connect(&address, secret.as_bytes(), pin).map_err(failed)?;
+    let pipes = Pipes { input: pipe.try_clone()?, output: pipe };
     let link = Link::new(order.id, pipes, None)?;
+    if let Some(tunnel) = tunnel {
+        tunnel.open(&link)?;
+    }
     let env: BTreeMap<String, String> = order.spec.env.iter().cloned().collect();
     open(&link, &bootstrap::plain(), &Start { env, ..far_start(order)? })?;
     Ok(Starting { link, command: shown, address: Some(address), interpreter: None })
@@ -67,28 +71,8 @@ fn check(order: &Order<'_>, address: Option<&str>) -> Result<(), StartError> {
     let Some(address) = address else { return Ok(()) };
     match address.rsplit_once(':') {
         Some((_, port)) if port.parse::<u16>().is_ok() => Ok(()),
-        _ => Err(StartError::Spec(SpecError::BadValue {
-            key: "socket".into(),
-            value: address.into(),
-            spec: order.spec.to_string(),
-            reason: "needs an address: host:port".into(),
-        })),
+        _ => Err(order.spec.bad("socket", address, &"needs an address: host:port").into()),
     }
-}
-
-fn secret(file: Option<&str>) -> Result<String, StartError> {
-    if let Some(path) = file {
-        let read = std::fs::read_to_string(path);
-        return read.map(|text| text.trim().to_owned()).map_err(|error| {
-            StartError::System(io::Error::new(error.kind(), format!("the secret in `{path}`: {error}")))
-        });
-    }
-    std::env::var(SECRET_VARIABLE).map_err(|_| {
-        let text = format!(
-            "a socket server wants a secret: name its file by `secret_file=`, or set {SECRET_VARIABLE}"
-        );
-        StartError::System(io::Error::new(io::ErrorKind::InvalidInput, text))
-    })
 }
 
 /// Has a gateway's worker run a server for one connection. Returns its address and its secret.
@@ -110,27 +94,83 @@ fn install(
     Ok((format!("{host}:{port}"), secret, Some(channel)))
 }
 
-fn connect(address: &str, secret: &[u8]) -> io::Result<TcpStream> {
+/// What carries the gateway's bytes to a server that has proved itself, and what moves them on, if anything has to.
+fn connect(address: &str, secret: &[u8], pin: Option<Pin>) -> io::Result<(OwnedFd, Option<Tunnel>)> {
+    let mut socket = reach(address)?;
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    socket.set_nodelay(true)?;
+    socket.set_write_timeout(Some(CONNECT_TIMEOUT))?;
+    if let Some(pin) = pin {
+        let mut tls = tls::greet(socket, pin, deadline)?;
+        prove_each_other(&mut tls, secret, deadline)?;
+        let (pipe, tunnel) = tls.into_pipe()?;
+        return Ok((pipe, Some(tunnel)));
+    }
+    prove_each_other(&mut socket, secret, deadline)?;
+    socket.set_read_timeout(None)?;
+    socket.set_write_timeout(None)?;
+    Ok((socket.into(), None))
+}
+
+fn reach(address: &str) -> io::Result<TcpStream> {
     let unknown = |error: io::Error| io::Error::new(io::ErrorKind::NotFound, error.to_string());
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for candidate in address.to_socket_addrs().map_err(unknown)? {
         match TcpStream::connect_timeout(&candidate, CONNECT_TIMEOUT) {
-            Ok(mut connection) => {
-                connection.set_nodelay(true)?;
-                connection.set_read_timeout(Some(CONNECT_TIMEOUT))?;
-                prove_each_other(&mut connection, secret)?;
-                connection.set_read_timeout(None)?;
-                return Ok(connection);
-            }
+            Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
     Err(last)
 }
 
-fn prove_each_other(connection: &mut TcpStream, secret: &[u8]) -> io::Result<()> {
+/// What the secret is proved over: the connection, or TLS on it.
+pub(super) trait Stream {
+    /// Reads what there is, once there is something; 0 at the end.
+    fn read_some(&mut self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize>;
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn read_some(&mut self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        read_before(self, buffer, deadline)
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        Write::write_all(self, bytes)
+    }
+}
+
+/// Reads once, before a time that is the same for all reads: a server that sends byte by byte has no longer than others.
+pub(super) fn read_before(socket: &mut TcpStream, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let text =
+                format!("no proof within {} seconds that it knows our secret", CONNECT_TIMEOUT.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        socket.set_read_timeout(Some(left))?;
+        match socket.read(buffer) {
+            Err(error) if is_passing(&error) => {}
+            result => return result,
+        }
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+}
+
+fn prove_each_other(connection: &mut dyn Stream, secret: &[u8], deadline: Instant) -> io::Result<()> {
     let mut greeting = [0; MAGIC.len() + NONCE];
-    connection.read_exact(&mut greeting)?;
+    read_exactly(connection, &mut greeting, deadline).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(
+            error.kind(),
+            "the server closed the connection at once: too many are open that did not prove that they know its secret, or it speaks TLS (`tls=`)",
+        ),
+        _ => error,
+    })?;
     let Some(theirs) = greeting.strip_prefix(MAGIC) else {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -142,11 +182,23 @@ fn prove_each_other(connection: &mut TcpStream, secret: &[u8]) -> io::Result<()>
     let proof = prover(secret, b"coordinator", theirs, &ours).finalize().into_bytes();
     connection.write_all(&[&ours[..], &proof[..]].concat())?;
     let mut answer = [0; 32];
-    let refused = |_| io::Error::new(io::ErrorKind::PermissionDenied, "the server refused our secret");
-    connection.read_exact(&mut answer).map_err(refused)?;
+    read_exactly(connection, &mut answer, deadline).map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => error,
+        _ => io::Error::new(io::ErrorKind::PermissionDenied, "the server refused our secret"),
+    })?;
     prover(secret, b"server", &ours, theirs)
         .verify_slice(&answer)
         .map_err(|_| io::Error::new(io::ErrorKind::PermissionDenied, "the server does not know our secret"))
+}
+
+fn read_exactly(connection: &mut dyn Stream, mut buffer: &mut [u8], deadline: Instant) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match connection.read_some(buffer, deadline)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => buffer = &mut buffer[count..],
+        }
+    }
+    Ok(())
 }
 
 fn prover(secret: &[u8], who: &[u8], challenge: &[u8], own: &[u8]) -> Hmac<Sha256> {
