@@ -50,7 +50,8 @@ def look(channel):
             "limits": [resource.getrlimit(number) for number in range(16)],
             "niceness": os.nice(0),
             "processors": os.sched_getaffinity(0),
-            "signals": [status[name].strip() for name in ("SigBlk", "SigIgn", "SigCgt")],
+            # But for two that are the C library's own, of which posix_spawn leaves one ignored in what it starts, this program perhaps.
+            "signals": [int(status[name], 16) & ~(3 << 31) for name in ("SigBlk", "SigIgn", "SigCgt")],
             "handlers": {str(number): str(signal.getsignal(number)).partition(" at ")[0] for number in signal.valid_signals()},
             "descriptors": sorted(links),
             "standard input": links["0"],

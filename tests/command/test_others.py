@@ -62,8 +62,8 @@ def test_rsync(command, run, here, lines, tree, tmp_path):
     result = run(*arguments, command=command)
     assert result.returncode == 0, result.stderr
     assert lines(result) == [
-        {"gateway": "gw0", "files": 2, "sent": 3, "reused": 0, "deleted": 0},
-        {"gateway": "two", "files": 2, "sent": 3, "reused": 0, "deleted": 1},
+        {"gateway": "gw0", "files": 2, "sent": 3, "reused": 0, "copied": 0, "deleted": 0},
+        {"gateway": "two", "files": 2, "sent": 3, "reused": 0, "copied": 0, "deleted": 1},
     ]
     for place in (first, second):
         assert sorted(path.name for path in place.rglob("*")) == ["a", "b", "sub"]
@@ -108,6 +108,7 @@ def test_rsync_shows_progress(here, tree, tmp_path):
 def test_serve(command, run, here, lines, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("only we know\n")
+    secret.chmod(0o600)
     words = [command, "serve", "127.0.0.1:0", "--secret-file", str(secret), "--python", sys.executable]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=shell.environment()) as server:
         port = server.stdout.readline().strip().rpartition(":")[2]
@@ -121,11 +122,32 @@ def test_serve(command, run, here, lines, tmp_path):
     wait_until_gone(server.pid)
 
 
+def test_serve_with_a_certificate(command, run, lines, tmp_path):
+    secret, certificate, key = tmp_path / "secret", tmp_path / "cert.pem", tmp_path / "key.pem"
+    secret.write_text("only we know\n")
+    secret.chmod(0o600)
+    files = ["--tls-cert", str(certificate), "--tls-key", str(key)]
+    made = run("serve", "--make-certificate", *files, "--python", sys.executable, command=command)
+    assert made.returncode == 0 and made.stdout.startswith("tls=sha256:"), made.stderr
+    words = [command, "serve", "127.0.0.1:0", "--secret-file", str(secret), *files, "--python", sys.executable]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=shell.environment()) as server:
+        spec = f"socket=127.0.0.1:{server.stdout.readline().strip().rpartition(':')[2]}//secret_file={secret}"
+        for tls in (f"tls={certificate}", made.stdout.strip()):
+            result = run("run", "-c", "channel.send(1)", f"{spec}//{tls}", command=command)
+            assert (result.returncode, lines(result)) == (0, [1]), result.stderr
+        assert run("run", "-c", "channel.send(1)", f"{spec}//tls=sha256:{'0' * 64}", command=command).returncode == 3
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=20) == 0
+    wait_until_gone(server.pid)
+
+
 def test_serve_mistakes(run, tmp_path):
+    assert "--tls-key" in run("serve", "--tls-cert", "cert.pem").stderr
     assert "write [HOST]:PORT" in run("serve", "8888").stderr
     result = run("serve", "--secret-file", "/no/such/file")
     assert result.returncode == 2 and "cannot read the secret" in result.stderr
     (tmp_path / "empty").write_text("\n")
+    (tmp_path / "empty").chmod(0o600)
     assert "has no secret in it" in run("serve", "--secret-file", str(tmp_path / "empty")).stderr
     result = run("serve", "--python", "no-such-python")
     assert result.returncode == 3 and "cannot run `no-such-python`" in result.stderr

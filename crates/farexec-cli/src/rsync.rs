@@ -159,6 +159,7 @@ fn tell(result: Result<RsyncReport, RsyncError>, workers: &Workers, screen: &Scr
             "files": done.files,
             "sent": done.sent,
             "reused": done.reused,
+            "copied": done.copied,
             "deleted": done.deleted,
         }))?;
     }
