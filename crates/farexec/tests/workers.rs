@@ -322,3 +322,24 @@ fn a_worker_outlives_the_thread_that_started_it() {
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(gateway.remote_exec("channel.send(5)").unwrap().receive::<i64>().unwrap(), 5);
 }
+
+/// Answers of a template come in the order of the questions. Two threads that asked at once used to note their questions in one order and send
+/// them in the other, so that each took the other's worker for its own: a gateway ended when the other's process exited.
+#[test]
+fn gateways_that_threads_start_at_once_know_their_own_processes() {
+    std::thread::scope(|scope| {
+        for status in 1..=8 {
+            scope.spawn(move || {
+                for _ in 0..8 {
+                    let group = Group::new();
+                    let gateways = group.make_gateways(["popen"; 8]).unwrap();
+                    let code = format!("channel.receive(); import os; os._exit({status})");
+                    group.remote_exec(code.as_str()).unwrap().send_each(&()).unwrap();
+                    for gateway in gateways {
+                        assert_eq!(*gateway.wait(&soon()).unwrap().cause(), Cause::Exited(status));
+                    }
+                }
+            });
+        }
+    });
+}
