@@ -262,5 +262,5 @@ def test_statuses_without_end(attack):
 
 def test_frames_that_mean_nothing_without_end(attack):
     """They are allowed, and cost no memory."""
-    assert "nothing" in attack(ANSWER, frame(0x80, bytes(100)) * 1000, "on and on")
+    assert "nothing" in attack(ANSWER, frame(0x81, bytes(100)) * 1000, "on and on")
     assert "nothing" in attack(ANSWER, frame(ITEM, b"LQ", 4711) * 1000, "on and on")

@@ -254,8 +254,9 @@ impl Template {
             self.reactor.at(now + TEMPLATE_PATIENCE, move |_| look_after(&template));
         }
         known.asked.push_back(Arc::clone(worker));
-        drop(known);
-        self.send(Message { bytes, sent: 0, passed: passed.into() });
+        // In the same order, or two who ask at once take each other's worker for their own.
+        known.outgoing.push_back(Message { bytes, sent: 0, passed: passed.into() });
+        self.flush(&mut known);
     }
 
     /// Has a worker reaped that has exited. Its number may mean another process from now on.

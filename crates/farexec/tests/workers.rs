@@ -388,3 +388,24 @@ fn a_worker_that_fails_takes_no_other_along_if_each_starts_on_its_own() {
     assert!(matches!(group.start(specs[2..4].to_vec(), &Wait::forever()), Err(StartError::DuplicateId(_))));
     assert_eq!(group.len(), 2);
 }
+
+/// Answers of a template come in the order of the questions. Two threads that asked at once used to note their questions in one order and send
+/// them in the other, so that each took the other's worker for its own: a gateway ended when the other's process exited.
+#[test]
+fn gateways_that_threads_start_at_once_know_their_own_processes() {
+    std::thread::scope(|scope| {
+        for status in 1..=8 {
+            scope.spawn(move || {
+                for _ in 0..8 {
+                    let group = Group::new();
+                    let gateways = group.make_gateways(["popen"; 8]).unwrap();
+                    let code = format!("channel.receive(); import os; os._exit({status})");
+                    group.remote_exec(code.as_str()).unwrap().send_each(&()).unwrap();
+                    for gateway in gateways {
+                        assert_eq!(*gateway.wait(&soon()).unwrap().cause(), Cause::Exited(status));
+                    }
+                }
+            });
+        }
+    });
+}
