@@ -23,6 +23,7 @@ def environment(**changes: str | None) -> dict[str, str]:
         "FAREXEC_HOSTS": None,
         "NO_COLOR": None,
         "CLICOLOR_FORCE": None,
+        "CI": None,  # where it is set, whatever shows colours may think that every terminal does
         "XDG_CONFIG_HOME": "/nonexistent",
         "TERM": "xterm",
         **changes,

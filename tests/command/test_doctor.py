@@ -179,6 +179,8 @@ def test_a_read_only_disk(steps, elsewhere):
 def test_a_socket_server_and_a_wrong_secret(steps, tmp_path):
     (tmp_path / "secret").write_text("one")
     (tmp_path / "wrong").write_text("another")
+    for name in ("secret", "wrong"):
+        (tmp_path / name).chmod(0o600)
     code, found = steps(f"socket=127.0.0.1:1//secret_file={tmp_path}/secret")
     assert code == 3 and failure(found)["step"] == "connection"
     with shell.Terminal("serve", "127.0.0.1:0", "--secret-file", str(tmp_path / "secret"), "--python", sys.executable) as server:
