@@ -1,7 +1,6 @@
 """Fixtures that all tests of the Python package share."""
 
 import os
-import signal
 import sys
 
 import pytest
@@ -20,9 +19,6 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A shell starts what it runs in the background so, and every program that a test starts would have it too.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "local(reason, *transports): about this machine, left out elsewhere; see tests/places.py")
 
 
