@@ -1,9 +1,8 @@
-"""Every example in the docstrings of the package runs, and so does every Python example of the README and of pages that have some."""
+"""Every example in the docstrings of the package runs. (Those of the pages are run by tests/command/test_pages.py.)"""
 
 import doctest
 import importlib
 import pkgutil
-from pathlib import Path
 
 import pytest
 
@@ -20,10 +19,3 @@ def test_docstrings(name):
     result = doctest.testmod(importlib.import_module(name))
     farexec.default_group.terminate(timeout=1)
     assert result.failed == 0
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/ASYNCIO.md"])
-def test_pages(page):
-    result = doctest.testfile(str(Path(__file__).parent.parent / page), module_relative=False)
-    farexec.default_group.terminate(timeout=1)
-    assert result.attempted > 0 and result.failed == 0

@@ -29,10 +29,12 @@ enum Task {
     },
     /// Builds the Python package and installs it, with what its tests need, into an environment under target/
     Env,
+    /// Makes the documentation's site under target/site, with warnings as errors; needs the environment that `env` makes
+    Docs,
 }
 
-/// What the tests of the Python package need.
-const TEST_REQUIREMENTS: [&str; 13] = [
+/// What the tests of the Python package need, and what makes the documentation's site.
+const TEST_REQUIREMENTS: [&str; 16] = [
     "maturin>=1.9,<2",
     "pytest-xdist",
     "pytest>=8",
@@ -46,6 +48,9 @@ const TEST_REQUIREMENTS: [&str; 13] = [
     "uv",
     "ruff",
     "mypy",
+    "sphinx>=8",
+    "furo",
+    "myst-parser>=4",
 ];
 
 /// What runs on the shim: programs that use execnet, and what their own tests need. The shim takes the place of execnet afterwards.
@@ -71,6 +76,8 @@ const SPAWNED: [&str; 7] = [
     "tests/test_rsync.py",
 ];
 
+const SITE: &str = "target/site";
+
 const FUZZ_TARGETS: &str = "fuzz/fuzz_targets";
 
 /// One of the things that `test` does.
@@ -83,6 +90,7 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Test { only, fuzz } => test(only.as_deref(), fuzz),
         Task::Env => environment().map(drop),
+        Task::Docs => site(),
     }
 }
 
@@ -98,18 +106,12 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
         ),
         ("rust tests", Box::new(|| cargo(&["test", "--workspace", "--all-features"]))),
         ("rust examples", Box::new(examples)),
-        (
-            "rustdoc",
-            Box::new(|| {
-                run(Command::new("cargo")
-                    .args(["doc", "--no-deps", "--workspace"])
-                    .env("RUSTDOCFLAGS", "-D warnings"))
-            }),
-        ),
+        ("rustdoc", Box::new(rustdoc)),
         ("python package", Box::new(|| environment().map(drop))),
         ("ruff", Box::new(|| python(&["-m", "ruff", "check", "."]))),
         ("mypy", Box::new(|| python(&["-m", "mypy"]))),
         ("stubtest", Box::new(|| python(&["-m", "mypy.stubtest", "farexec._native"]))),
+        ("site", Box::new(site)),
         ("spawned rust tests", Box::new(spawned_rust_tests)),
         ("spawned python tests", Box::new(|| pytest(&[&["--start=spawn"], &SPAWNED[..]].concat()))),
         (
@@ -142,6 +144,24 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
     }
     say(&format!("== all steps passed in {} seconds", began.elapsed().as_secs()));
     Ok(())
+}
+
+fn rustdoc() -> Result<()> {
+    run(Command::new("cargo").args(["doc", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// The pages and the reference of the Python package, with what rustdoc makes beside them.
+fn site() -> Result<()> {
+    python(&["-m", "sphinx", "-q", "-W", "--keep-going", "-E", "-c", "docs", ".", SITE])?;
+    rustdoc()?;
+    run(Command::new("cp").arg("-rT").arg(built().join("doc")).arg(Path::new(SITE).join("rust")))?;
+    say(&format!("the site begins at {SITE}/docs/index.html"));
+    Ok(())
+}
+
+/// The folder of what cargo builds.
+fn built() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from)
 }
 
 fn examples() -> Result<()> {
@@ -210,8 +230,7 @@ fn pytest(arguments: &[&str]) -> Result<()> {
 /// Of the binary that cargo builds; some are of the Python package's console script as well.
 fn command_tests() -> Result<()> {
     cargo(&["build", "-p", "farexec-cli"])?;
-    let built = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let command = std::path::absolute(built.join("debug/farexec"))?;
+    let command = std::path::absolute(built().join("debug/farexec"))?;
     let arguments = ["-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/command"];
     run(Command::new("target/venv/bin/python").args(arguments).env("FAREXEC_COMMAND", command))
 }
