@@ -1,12 +1,14 @@
 """The pages of the documentation, and the blocks of code in them.
 
-A block whose language is code is run by tests/command/test_pages.py, or a comment above it says why it is not:
-`<!-- not run: the reason -->`.
+A block whose language is code is run by tests/command/test_pages.py; or a comment above it says with which server
+tests/remote/test_pages.py runs it, `<!-- run with: sshd -->`, or why nothing does, `<!-- not run: the reason -->`.
 """
 
 import dataclasses
 import pathlib
 import re
+import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted(
@@ -14,18 +16,20 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "shim/README.md", "bench/README.md", "fuzz/README.md")
     for path in ROOT.glob(pattern)
 )
-BLOCK = re.compile(r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+MARK = r"(?:<!-- (?:not run: (?P<reason>[^\n]+)|run with: (?P<server>\w+)) -->\n)?"
+BLOCK = re.compile(rf"^{MARK}```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 NAME = re.compile(r"# (\S+\.\w+)\n")
 
 
 @dataclasses.dataclass
 class Block:
-    """A block of code: its language as the page calls it, its text, the line that it begins in, and why it is not run, if it is not."""
+    """A block of code: its language as the page calls it, its text, the line that it begins in, and what the comment above it says."""
 
     language: str
     text: str
     line: int
     reason: str | None
+    server: str | None
 
     @property
     def file(self) -> str | None:
@@ -50,4 +54,23 @@ def blocks(page: str) -> list[Block]:
     """All blocks of a page that say what they are in."""
     text = (ROOT / page).read_text()
     matches = [match for match in BLOCK.finditer(text) if match["language"]]
-    return [Block(match["language"], match["text"], text.count("\n", 0, match.start("text")) + 1, match["reason"]) for match in matches]
+    return [
+        Block(match["language"], match["text"], text.count("\n", 0, match.start("text")) + 1, match["reason"], match["server"])
+        for match in matches
+    ]
+
+
+def run_session(page: str, of: list[Block], folder: pathlib.Path, environment: dict[str, str]) -> None:
+    """Runs blocks of Python of a page in an interpreter of their own, as a reader has it.
+
+    They are one session, since the text of a function is found only within the test that defined it. Lines keep their numbers.
+    """
+    lines = [""] * (ROOT / page).read_text().count("\n")
+    for block in of:
+        for number, line in enumerate(block.text.splitlines(), block.line - 1):
+            lines[number] = line
+    session = folder / pathlib.Path(page).name
+    session.write_text("\n".join(lines))
+    command = [sys.executable, "-W", "error", "-m", "doctest", session]
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=50, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", ""), ran.stdout + ran.stderr

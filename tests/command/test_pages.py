@@ -1,4 +1,4 @@
-"""Every block of code in the documentation is run and does what it says, or says why it is not run; see tests/pages.py.
+"""Every block of code in the documentation is run and does what it says, or says where it is, or why it is not; see tests/pages.py.
 
 The Python of a page is one session in an interpreter of its own, and its commands are run in one folder, in
 which are the files that it shows.
@@ -7,7 +7,6 @@ which are the files that it shows.
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 
@@ -17,30 +16,24 @@ import shell
 WITH_CODE = [page for page in pages.PAGES if pages.blocks(page)]
 
 
+def sessions(page):
+    """The Python of a page that needs no server."""
+    return [block for block in pages.blocks(page) if block.is_session and not block.reason and not block.server]
+
+
 @pytest.mark.parametrize("page", WITH_CODE)
 def test_every_block_is_run_or_says_why_not(page):
     silent = [
         f"{page}:{block.line}"
         for block in pages.blocks(page)
-        if not (block.reason or block.file or block.is_session or block.commands() or block.language == "text")
+        if not (block.reason or block.server or block.file or block.is_session or block.commands() or block.language == "text")
     ]
     assert silent == [], "neither run, nor with `<!-- not run: REASON -->` above"
 
 
-@pytest.mark.parametrize("page", [page for page in WITH_CODE if any(block.is_session for block in pages.blocks(page))])
+@pytest.mark.parametrize("page", [page for page in WITH_CODE if sessions(page)])
 def test_python(page, tmp_path):
-    # In an interpreter of its own, as a reader has it. One session, since the text of a function is found only within the test that
-    # defined it. Lines keep their numbers.
-    lines = [""] * (pages.ROOT / page).read_text().count("\n")
-    for block in pages.blocks(page):
-        if block.is_session and not block.reason:
-            for number, line in enumerate(block.text.splitlines(), block.line - 1):
-                lines[number] = line
-    session = tmp_path / pages.ROOT.joinpath(page).name
-    session.write_text("\n".join(lines))
-    command = [sys.executable, "-W", "error", "-m", "doctest", session]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", ""), ran.stdout + ran.stderr
+    pages.run_session(page, sessions(page), tmp_path, dict(os.environ))
 
 
 @pytest.mark.parametrize("page", [page for page in WITH_CODE if any(block.commands() for block in pages.blocks(page))])
