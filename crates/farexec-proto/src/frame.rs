@@ -14,6 +14,9 @@ pub const HEADER_LENGTH: usize = 10;
 
 const ENCODING_FLAG: u8 = 1;
 
+/// A byte in a pipe while the stream is in the ring: it says that there is something. No frame begins with it.
+pub const BELL: u8 = 0xff;
+
 /// What a frame is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -50,6 +53,10 @@ pub enum Kind {
     Terminate = 0x30,
     /// How many more items the sender takes on the channel. Who does not know it is never sent it.
     Credit = 0x80,
+    /// Coordinator to worker: memory that both can map, for rings. Worker to coordinator: it is mapped.
+    Ring = 0x81,
+    /// From here on the stream is in the ring.
+    Switch = 0x82,
 }
 
 impl Kind {
@@ -73,6 +80,8 @@ impl Kind {
             0x23 => Self::Pong,
             0x30 => Self::Terminate,
             0x80 => Self::Credit,
+            0x81 => Self::Ring,
+            0x82 => Self::Switch,
             _ => return None,
         })
     }
@@ -490,7 +499,7 @@ mod tests {
         low[0] = 0x7f;
         assert_eq!(FrameReader::default().next(&mut &low[..]), Err(FrameError::UnknownKind(0x7f)));
         let mut high = header(Kind::Ping, Encoding::Message, ChannelId::GATEWAY, 3).to_vec();
-        high[0] = 0xff;
+        high[0] = 0xfe;
         high.extend_from_slice(b"abc");
         write(&mut high, Kind::Ping, Encoding::Message, ChannelId::GATEWAY, b"x");
         assert_eq!(frames(&mut FrameReader::default(), &high).unwrap().len(), 1);

@@ -120,3 +120,6 @@ pub(crate) const MAP_PROGRESS: Duration = Duration::from_millis(100);
 
 /// Functions that one lane of calls knows at most, which its worker keeps.
 pub(crate) const LANE_FUNCTIONS: usize = 1024;
+
+/// Sends without a read in between after which a coordinator offers its worker rings: a stream, and no round trips.
+pub(crate) const STREAMED_SENDS: u32 = 256;

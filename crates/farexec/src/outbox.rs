@@ -1,5 +1,6 @@
 //! What is to be sent: written at once where possible, else queued in order, and written by whoever comes first: the reactor when the pipe
-//! has room, or a sender that was stopped because too much is queued.
+//! has room, or a sender that was stopped because too much is queued. Where there is a ring ([`crate::sys::RingWriter`]), whole frames that fit go there; what
+//! does not goes to the pipe, and everything behind it, until that has no queue and the reader has followed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,11 +8,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use farexec_proto::frame::{self, BELL, Kind};
+use farexec_proto::{ChannelId, Encoding};
 use parking_lot::Mutex;
 
 use crate::limits::{INTERRUPT_CHECK, SEND_HIGH_WATER};
 use crate::reactor::{Reactor, Source};
-use crate::sys::{self, Interest, Transfer, Waker};
+use crate::sys::{self, Interest, RingWriter, Transfer, Waker};
 use crate::wait::{Wait, WaitError};
 use crate::wakers::{self, Asker, Ticket, Wakers};
 
@@ -45,6 +48,8 @@ struct Queue {
     /// Whether nothing will be added.
     is_last: bool,
     output: Option<Arc<OwnedFd>>,
+    /// Where frames go without a system call. Nothing is queued while the stream is there.
+    ring: Option<RingWriter>,
 }
 
 /// The other end takes nothing any more. Why is found out by who reads.
@@ -98,6 +103,9 @@ impl Outbox {
             rest = &whole;
         }
         if queue.blocks.is_empty() && !queue.is_in_place {
+            if queue.ring.is_some() && !rest.is_empty() && queue.put_into_ring(rest)? {
+                return Ok(false);
+            }
             while !rest.is_empty() {
                 match queue.write(rest) {
                     Some(0) => break,
@@ -134,6 +142,7 @@ impl Outbox {
             self.settle(&mut queue, reactor);
             return Ok(Ok(()));
         }
+        queue.leave_ring();
         queue.is_in_place = true;
         let output = queue.output.clone();
         drop(queue);
@@ -157,6 +166,14 @@ impl Outbox {
         drop(queue);
         self.wake();
         result
+    }
+
+    /// Has what is sent go through a ring from now on, where it can. The reader has it already, or is told so by what is sent next.
+    pub(crate) fn set_ring(&self, ring: RingWriter) {
+        let mut queue = self.queue.lock();
+        if !queue.broken {
+            queue.ring = Some(ring);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -270,6 +287,46 @@ impl Queue {
                 self.break_off();
                 None
             }
+        }
+    }
+
+    /// Puts frames into the ring, and rings if somebody waits. Returns `false` if they belong into the pipe, where everything goes then.
+    #[inline]
+    fn put_into_ring(&mut self, frames: &[u8]) -> Result<bool, Broken> {
+        let Some(ring) = &mut self.ring else { return Ok(false) };
+        if frames.len() >= RingWriter::LARGE || !ring.is_entered() && !self.enter_ring()? {
+            self.leave_ring();
+            return Ok(false);
+        }
+        match self.ring.as_mut().and_then(|ring| ring.put(frames)) {
+            Some(false) => Ok(true),
+            // Bells take so little of the pipe that it has room.
+            Some(true) => self.write(&[BELL]).map(|_| true).ok_or(Broken),
+            None => {
+                self.leave_ring();
+                Ok(false)
+            }
+        }
+    }
+
+    /// Has the stream continue in the ring, if the reader is ready for that and the pipe has room for what says so.
+    fn enter_ring(&mut self) -> Result<bool, Broken> {
+        if !self.ring.as_mut().is_some_and(RingWriter::enter) {
+            return Ok(false);
+        }
+        let mut switch = Vec::new();
+        frame::write(&mut switch, Kind::Switch, Encoding::Message, ChannelId::GATEWAY, &[]);
+        // So little is written whole, or not at all.
+        match self.write(&switch) {
+            Some(0) => Ok(false),
+            Some(_) => Ok(true),
+            None => Err(Broken),
+        }
+    }
+
+    fn leave_ring(&mut self) {
+        if let Some(ring) = &mut self.ring {
+            ring.leave();
         }
     }
 

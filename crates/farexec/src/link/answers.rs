@@ -60,6 +60,7 @@ impl Link {
         self.reads_message.store(hello.reads_message, Ordering::Relaxed);
         self.knows_credit.store(hello.knows_credit, Ordering::Relaxed);
         self.far_pid.store(hello.pid, Ordering::Relaxed);
+        self.ring.is_native.store(hello.worker == "native", Ordering::Relaxed);
         answers.hello = Some(hello);
         drop(answers);
         self.wake_waiters();
