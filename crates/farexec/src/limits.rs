@@ -33,7 +33,7 @@ pub(crate) const GONE_AFTER_KILL: Duration = Duration::from_secs(5);
 /// What a group that is dropped, or left at the end of a program, gives its workers to end.
 pub(crate) const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Bytes that may be queued for a worker before a sender waits for it.
+/// Bytes that a coordinator may have queued for a worker before a sender waits for it. A worker queues nothing that its code sends.
 pub(crate) const SEND_HIGH_WATER: usize = 1 << 20;
 
 /// Bytes of answers (to PINGs, say) that are queued for a far end which takes nothing, before it is cut off.

@@ -41,7 +41,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::end::{Cause, ChannelEnd, EndReason};
 use crate::inbox::{Inbox, SharedCoercion};
-use crate::limits::{BREATH, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN};
+use crate::limits::{BREATH, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN, SEND_HIGH_WATER};
 use crate::outbox::Outbox;
 use crate::pace::Pace;
 use crate::payload::{keep_buffer, used_buffer};
@@ -179,6 +179,8 @@ impl Link {
         let input = Arc::new(pipes.input);
         let side = if duties.is_some() { Side::Worker } else { Side::Coordinator };
         let consumers = Arc::default();
+        // What a worker sent is not lost if it crashes.
+        let high_water = if duties.is_some() { 0 } else { SEND_HIGH_WATER };
         let link = Arc::new(Self {
             id: id.into(),
             reactor: Arc::clone(&reactor),
@@ -188,7 +190,7 @@ impl Link {
             input_key: OnceLock::new(),
             ring: Ring::default(),
             reading: Mutex::default(),
-            outbox: Arc::new(Outbox::new(pipes.output)?),
+            outbox: Arc::new(Outbox::new(pipes.output, high_water)?),
             session: Mutex::new(Session::new(side)),
             answers: Mutex::default(),
             unclaimed: Mutex::default(),

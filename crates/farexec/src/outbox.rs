@@ -12,7 +12,7 @@ use farexec_proto::frame::{self, BELL, Kind};
 use farexec_proto::{ChannelId, Encoding};
 use parking_lot::Mutex;
 
-use crate::limits::{INTERRUPT_CHECK, SEND_HIGH_WATER};
+use crate::limits::INTERRUPT_CHECK;
 use crate::reactor::{Reactor, Source};
 use crate::sys::{self, Interest, RingWriter, Transfer, Waker};
 use crate::wait::{Wait, WaitError};
@@ -28,6 +28,8 @@ pub(crate) struct Outbox {
     in_place: Mutex<()>,
     queue: Mutex<Queue>,
     queued: AtomicUsize,
+    /// How many bytes may be queued before who sends is to wait.
+    high_water: usize,
     /// Of those who will look again when less is queued. Locked alone.
     wakers: Mutex<Wakers>,
 }
@@ -57,7 +59,7 @@ struct Queue {
 pub(crate) struct Broken;
 
 impl Outbox {
-    pub(crate) fn new(output: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(output: OwnedFd, high_water: usize) -> io::Result<Self> {
         sys::set_nonblocking(&output)?;
         let output = Arc::new(output);
         Ok(Self {
@@ -66,6 +68,7 @@ impl Outbox {
             in_place: Mutex::default(),
             queue: Mutex::new(Queue { output: Some(output), ..Queue::default() }),
             queued: AtomicUsize::new(0),
+            high_water,
             wakers: Mutex::default(),
         })
     }
@@ -88,7 +91,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Writes frames, or queues them. Returns whether more than [`SEND_HIGH_WATER`] is queued now.
+    /// Writes frames, or queues them. Returns whether more is queued now than should be.
     #[inline]
     pub(crate) fn send(&self, frames: &[u8], reactor: &Reactor) -> Result<bool, Broken> {
         let mut queue = self.queue.lock();
@@ -186,7 +189,7 @@ impl Outbox {
     }
 
     pub(crate) fn is_above_high_water(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) > SEND_HIGH_WATER
+        self.queued.load(Ordering::Relaxed) > self.high_water
     }
 
     /// Waits until the pipe has room, and writes.
@@ -212,8 +215,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether more than so many bytes are queued; `asker` is woken then when less are.
-    pub(crate) fn asks_for_room(&self, asker: Asker<'_>, most: usize) -> bool {
+    /// Whether more than so many bytes are queued, or than should be; `asker` is woken then when less are.
+    pub(crate) fn asks_for_room(&self, asker: Asker<'_>, most: Option<usize>) -> bool {
+        let most = most.unwrap_or(self.high_water);
         if self.queued.load(Ordering::SeqCst) <= most {
             return false;
         }
@@ -268,7 +272,7 @@ impl Outbox {
             queue.armed = true;
             reactor.rearm(*key, Interest::Writable);
         }
-        queued > SEND_HIGH_WATER
+        queued > self.high_water
     }
 }
 

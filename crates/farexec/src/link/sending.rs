@@ -9,7 +9,6 @@ use farexec_proto::{ChannelId, Encoding};
 
 use super::{Link, SendFailure, WAKER};
 use crate::end::{Cause, ChannelEnd, EndReason, RemoteError};
-use crate::limits::SEND_HIGH_WATER;
 use crate::outbox::Broken;
 use crate::wait::{Wait, WaitError};
 
@@ -101,7 +100,7 @@ impl Link {
     /// Waits until the worker has taken enough of what is queued for it.
     pub(crate) fn wait_for_room(&self, wait: &Wait<'_>) -> Result<(), SendFailure> {
         if let Some(asker) = wait.asker() {
-            return self.ask_for_room(asker, SEND_HIGH_WATER);
+            return self.ask_for_room(asker, None);
         }
         WAKER.with(|waker| {
             while self.outbox.is_above_high_water() {
