@@ -491,6 +491,16 @@ impl Link {
         }
     }
 
+    /// Who writes to the pipe need not wake the reactor while it stands by.
+    fn unwatch(&self) {
+        let Some(key) = self.input_key.get() else { return };
+        self.reactor.pause(*key);
+        // Who armed it meanwhile did so before that, or does it now.
+        if self.watch.get() == Watched::Armed {
+            self.reactor.rearm(*key, Interest::Readable);
+        }
+    }
+
     /// Reads what is there, once: from the pipe, which is readable then, or from the ring. Returns whether a thread that waits was woken.
     fn read_once(self: &Arc<Self>, reading: &mut Reading, is_readable: bool) -> bool {
         self.reads.fetch_add(1, Ordering::Relaxed);
@@ -699,6 +709,7 @@ impl Source for Link {
             thread.unpark();
         }
         if self.consumers.load(Ordering::SeqCst) == 0 && (woken || waiter.is_some()) {
+            self.unwatch();
             reactor.stand_by(self);
         } else {
             self.arm();

@@ -86,6 +86,11 @@ impl Reactor {
         }
     }
 
+    /// Asks for no readiness for now.
+    pub(crate) fn pause(&self, key: usize) {
+        self.poller.pause(key);
+    }
+
     pub(crate) fn remove(&self, key: usize) {
         let mut sources = self.sources.lock();
         self.poller.remove(key);
