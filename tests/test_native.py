@@ -1,5 +1,6 @@
 """Native workers: when a worker is one, and what it does that another kind cannot."""
 
+import glob
 import os
 import subprocess
 import sys
@@ -174,13 +175,12 @@ def rings_of(gateway):
 
 def test_a_stream_has_a_ring_and_nothing_else_has(group, local):
     assert rings_of(local) == 0
-    channel = local.remote_exec("for number in range(%d): channel.send(number)" % COUNT)
+    channel = local.remote_exec(f"for number in range({COUNT}): channel.send(number)")
     assert [channel.receive(20) for _ in range(COUNT)] == list(range(COUNT))
     assert rings_of(local) == 1
-    descriptors = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{number}")]
-    assert not any("memfd:farexec" in target for target in descriptors)
+    assert not any("memfd:farexec" in target for target in map(os.path.realpath, glob.glob("/proc/self/fd/*")))
     other = group.makegateway(f"popen//python={sys.executable}//native=no")
-    channel = other.remote_exec("for number in range(%d): channel.send(number)" % COUNT)
+    channel = other.remote_exec(f"for number in range({COUNT}): channel.send(number)")
     assert [channel.receive(20) for _ in range(COUNT)] == list(range(COUNT))
     assert rings_of(other) == 0
 
@@ -209,7 +209,7 @@ def test_small_and_large_items_stay_in_order(local):
 
 
 def test_a_ring_feeds_callbacks(local):
-    channel = local.remote_exec("for number in range(%d): channel.send(number)" % COUNT)
+    channel = local.remote_exec(f"for number in range({COUNT}): channel.send(number)")
     received, ended = [], threading.Event()
     channel.setcallback(lambda item: ended.set() if item is None else received.append(item), endmarker=None)
     assert ended.wait(20)
@@ -217,7 +217,7 @@ def test_a_ring_feeds_callbacks(local):
 
 
 def test_a_worker_that_takes_nothing_stops_the_sender_and_loses_nothing(local):
-    channel = local.remote_exec("import time\ntime.sleep(0.5)\nchannel.send(sum(channel.receive() for _ in range(%d)))" % (4 * COUNT))
+    channel = local.remote_exec(f"import time\ntime.sleep(0.5)\nchannel.send(sum(channel.receive() for _ in range({4 * COUNT})))")
     for number in range(4 * COUNT):
         channel.send(number)
     assert channel.receive(20) == sum(range(4 * COUNT))
@@ -250,3 +250,23 @@ def test_a_child_that_a_worker_forks_has_no_part_in_its_ring(local):
     """
     channel = local.remote_exec(textwrap.dedent(source))
     assert [channel.receive(20) for _ in range(COUNT + 1)] == [*range(COUNT), 7]
+
+
+def test_a_worker_that_garbles_the_memory_is_cut_off(local):
+    """It says that there is more in the ring than a ring holds."""
+    source = f"""
+        import ctypes, os
+        for number in range({COUNT}):
+            channel.send(number)
+        channel.receive()
+        channel.send(0)  # all before has been taken, so this is in the ring
+        place = next(line for line in open("/proc/self/maps") if "memfd:farexec" in line)
+        ctypes.c_uint64.from_address(int(place.split("-")[0], 16) + 192).value = 1 << 50
+        os._exit(0)
+    """
+    channel = local.remote_exec(textwrap.dedent(source))
+    assert [channel.receive(20) for _ in range(COUNT)] == list(range(COUNT))
+    channel.send(None)
+    with pytest.raises(EOFError, match="corrupt"):
+        while True:
+            assert channel.receive(20) == 0

@@ -3,7 +3,7 @@
 //!
 //! It is lazy on purpose. A thread in `receive` reads its gateway itself; the reactor finds that out when the first byte wakes it, and
 //! then *stands by*: it looks again every [`STANDBY`], takes the gateway back when nobody has read it in between, and forgets about it
-//! when somebody sits waiting on it, who then gives it back ([`Watched`] has the states).
+//! when somebody sits waiting on it, who then gives it back ([`Watched`](crate::watch::Watched) has the states).
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
