@@ -80,7 +80,7 @@ pub(crate) fn start(order: &Order<'_>, surroundings: &Surroundings<'_>) -> Resul
         return socket::start(order, address.as_deref(), surroundings);
     }
     if let Some(relay) = &spec.via {
-        let relay = (surroundings.gateway)(relay)?;
+        let relay = helper(spec, "via", relay, surroundings)?;
         return via::start(order, &relay, far_command(spec, None)?);
     }
     match &spec.transport {
@@ -92,6 +92,18 @@ pub(crate) fn start(order: &Order<'_>, surroundings: &Surroundings<'_>) -> Resul
         }
         _ => process::start_behind(order, far_command(spec, None)?),
     }
+}
+
+/// The gateway whose worker is to do something for another one, beside what else it executes.
+fn helper(spec: &Spec, key: &str, id: &str, surroundings: &Surroundings<'_>) -> Result<Gateway, StartError> {
+    let gateway = (surroundings.gateway)(id)?;
+    if gateway.spec().threads_none {
+        let reason = format!(
+            "`{id}` has `threads=none`, so it executes one thing at a time and cannot do this beside"
+        );
+        return Err(spec.bad(key, id, &reason).into());
+    }
+    Ok(gateway)
 }
 
 /// Says more about a worker that did not answer, where the transport knows more.

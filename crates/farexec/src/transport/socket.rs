@@ -43,7 +43,9 @@ pub(super) fn start(
     };
     // The server gives up when its channel is closed before somebody came: that is held until we are connected.
     let (address, secret, _server) = match &order.spec.installvia {
-        Some(id) => install(&(surroundings.gateway)(id)?, address, surroundings)?,
+        Some(id) => {
+            install(&super::helper(order.spec, "installvia", id, surroundings)?, address, surroundings)?
+        }
         None => (address.unwrap_or_default().to_owned(), secret::known_here(order.spec)?, None),
     };
     let shown = format!("a connection to {address}");
