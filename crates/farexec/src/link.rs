@@ -25,7 +25,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -265,6 +265,11 @@ impl Link {
                 tracing::warn!(%error, "a forked process keeps its parent's connection open");
             }
         }
+    }
+
+    /// The connection, for as long as it is open.
+    pub(crate) fn connection(&self) -> Weak<OwnedFd> {
+        Arc::downgrade(&self.input)
     }
 
     fn answers(&self) -> MutexGuard<'_, Answers> {
