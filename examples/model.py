@@ -1,4 +1,4 @@
-"""What examples/model_server.rs keeps at a worker: a model of one variable, fitted once and then asked often. It needs nothing but Python."""
+"""What examples/model_server.rs keeps at a worker: a model that is fitted once and then asked often. It needs nothing but Python."""
 
 _MODELS = {}
 
@@ -20,6 +20,6 @@ def fit(name, points):
 def predict(name, x):
     """What the model of that name says of x, and how many models are kept in this process."""
     if name not in _MODELS:
-        raise LookupError("no model is called %r; there are: %s" % (name, ", ".join(sorted(_MODELS)) or "none"))
+        raise LookupError(f"no model is called {name!r}; there are: {', '.join(sorted(_MODELS)) or 'none'}")
     slope, start = _MODELS[name]
     return {"y": start + slope * x, "models": len(_MODELS)}
