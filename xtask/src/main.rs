@@ -2,6 +2,8 @@
 //!
 //! Each step is a plain command that is printed before it runs, so that it can be repeated by hand.
 
+mod api;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -29,6 +31,8 @@ enum Task {
     },
     /// Builds the Python package and installs it, with what its tests need, into an environment under target/
     Env,
+    /// Writes the public API of the crates down anew, in public-api/
+    Api,
 }
 
 /// What the tests of the Python package need.
@@ -83,6 +87,7 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Test { only, fuzz } => test(only.as_deref(), fuzz),
         Task::Env => environment().map(drop),
+        Task::Api => api::renew(),
     }
 }
 
@@ -106,6 +111,7 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
                     .env("RUSTDOCFLAGS", "-D warnings"))
             }),
         ),
+        ("public API", Box::new(api::compare)),
         ("python package", Box::new(|| environment().map(drop))),
         ("ruff", Box::new(|| python(&["-m", "ruff", "check", "."]))),
         ("mypy", Box::new(|| python(&["-m", "mypy"]))),
