@@ -71,7 +71,7 @@ def watch(tmp_path, here):
     """Starts a program that is watched, or several."""
     started = []
 
-    def start(**variables):
+    def start(here=here, **variables):
         started.append(Watched(tmp_path, here, **variables))
         return started[-1]
 
@@ -97,6 +97,27 @@ def test_what_is_told_is_true(watch):
         assert gateway["bytes_sent"] > 0 and gateway["bytes_received"] > 0
         os.kill(gateway["pid"], 0)
     # Whoever is watched, its workers are not: they have nothing of it in their environment.
+    assert program.finish() == [None] * 4
+
+
+def test_a_worker_that_died_and_was_replaced(watch):
+    program = watch()
+    before = program.wait_for_work()
+    victim = before["groups"][0]["gateways"][0]
+    os.kill(victim["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while True:
+        (group,) = program.wait_for_work()["groups"]
+        if victim["pid"] not in [gateway["pid"] for gateway in group["gateways"]]:
+            break
+        assert time.monotonic() < deadline, group
+    assert group["restarts"] == 1
+    assert group["last_error"].startswith(f"worker {victim['id']} (pid {victim['pid']}) was ended by signal 9 (SIGKILL)")
+
+
+def test_a_worker_behind_a_command_does_not_get_it(watch, here):
+    program = watch(here=here.replace("popen//", "command=env//"))
+    program.wait_for_work()
     assert program.finish() == [None] * 4
 
 

@@ -27,7 +27,7 @@ const GLANCE: Duration = Duration::from_millis(50);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  FAREXEC_MONITOR=1 python3 program.py & farexec top
+  farexec top                                        of a program started with FAREXEC_MONITOR=1
   farexec top --once
   farexec top --json 4711 | jq '.groups[].gateways[].state'")]
 pub(crate) struct Arguments {

@@ -2,7 +2,7 @@
 //!
 //! `FAREXEC_MONITOR=1` in the environment has the first group of a program open a socket, at which whoever is the same user gets a
 //! [snapshot](Program::snapshot) for each connection. Nothing is counted otherwise. `farexec top` is the reader that comes with it;
-//! docs/OBSERVING.md has the form of what is told. The socket is [`socket`]'s, the numbers are kept here.
+//! docs/OBSERVING.md has the form of what is told. The socket is that of `monitor/socket.rs`; the numbers are kept here.
 
 mod socket;
 
