@@ -16,6 +16,7 @@ use serde_json::{Value as Json, json};
 
 use crate::gateway::Gateway;
 use crate::group::Members;
+use crate::limits::MONITOR_PATIENCE;
 pub use socket::{MonitorError, Program, programs};
 
 /// The variable that asks for it. Workers do not get it: a worker is not what was to be watched.
@@ -60,7 +61,8 @@ pub(crate) fn join(members: &Arc<Mutex<Members>>) {
         return;
     }
     IS_ON.store(true, Ordering::Relaxed);
-    let mut state = STATE.lock();
+    // In the child of a fork it may be held for ever, by a thread that the child does not have.
+    let Some(mut state) = STATE.try_lock_for(MONITOR_PATIENCE) else { return };
     state.groups.retain(|(_, group)| group.strong_count() > 0);
     if !state.groups.iter().any(|(_, group)| std::ptr::eq(group.as_ptr(), Arc::as_ptr(members))) {
         let number = state.made;

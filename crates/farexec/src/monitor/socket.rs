@@ -126,7 +126,8 @@ pub fn programs() -> Result<Vec<Program>, MonitorError> {
 
 /// Whether this process tells what it is doing; the first question decides it, and opens the socket.
 pub(super) fn is_open() -> bool {
-    let mut opened = OPENED.lock();
+    // In the child of a fork it may be held for ever, by a thread that the child does not have.
+    let Some(mut opened) = OPENED.try_lock_for(MONITOR_PATIENCE) else { return false };
     let generation = sys::generation();
     if let Some(opened) = &*opened
         && opened.generation == generation
