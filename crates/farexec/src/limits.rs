@@ -118,6 +118,9 @@ pub(crate) const MAP_RESTART_PAUSE: Duration = Duration::from_millis(200);
 /// How long results that were written to a journal may be left to the system before it is made to keep them, even if the power fails.
 pub(crate) const JOURNAL_SYNC: Duration = Duration::from_secs(1);
 
+/// How long who asks what a program is doing, and the program, wait for one another.
+pub(crate) const MONITOR_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How often the progress of a map is told at most.
 pub(crate) const MAP_PROGRESS: Duration = Duration::from_millis(100);
 
