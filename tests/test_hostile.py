@@ -17,8 +17,9 @@ import farexec
 
 MARKER = b"\x00\xfeFAREXEC\xfe\x00"
 START, HELLO, EXTENSION, EXECUTE, ITEM, OPEN, LAST, CLOSE, CLOSE_ERROR, RECONFIGURE = 1, 2, 3, 16, 17, 18, 19, 20, 21, 22
-STATUS, STATUS_REPLY, PING, PONG, TERMINATE = 32, 33, 34, 35, 48
+STATUS, STATUS_REPLY, PING, PONG, TERMINATE, CREDIT, RING, SWITCH = 32, 33, 34, 35, 48, 128, 129, 130
 KINDS = [START, HELLO, EXTENSION, EXECUTE, ITEM, OPEN, LAST, CLOSE, CLOSE_ERROR, RECONFIGURE, STATUS, STATUS_REPLY, PING, PONG, TERMINATE]
+KINDS += [CREDIT, RING, SWITCH]
 
 # What the coordinator may need more than it has after a good worker. What an attack would take without bounds is a multiple of it.
 MOST_MEMORY = 160 << 20
@@ -184,6 +185,10 @@ def test_random_frames(attack, seed):
     for _ in range(generator.randrange(4)):
         stream[generator.randrange(len(stream))] ^= 1 << generator.randrange(8)
     assert attack(ANSWER, bytes(stream), how=generator.choice(["ends", "stays"]))
+
+
+def test_a_ring_that_there_is_not(attack):
+    assert "switched to a ring that there is not" in attack(ANSWER, frame(SWITCH, flags=0))
 
 
 def test_a_payload_that_is_only_announced(attack):

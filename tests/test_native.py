@@ -1,9 +1,11 @@
 """Native workers: when a worker is one, and what it does that another kind cannot."""
 
+import glob
 import os
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 
@@ -151,3 +153,120 @@ def test_a_program_that_was_forked_can_have_workers_of_its_own():
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (result.stdout, result.stderr) == ("of the child\nof the parent\n", "")
+
+
+# Rings: what streams between a coordinator and a native worker of the same machine goes through memory that both map.
+
+COUNT = 60_000  # more than a ring holds
+
+
+@pytest.fixture
+def local(group):
+    """A native worker on this machine, where streams leave the pipes."""
+    if sys.platform != "linux":
+        pytest.skip("rings are for Linux")
+    return group.makegateway(f"popen//python={sys.executable}//native=auto")
+
+
+def rings_of(gateway):
+    source = "channel.send(sum('memfd:farexec' in line for line in open('/proc/self/maps')))"
+    return gateway.remote_exec(source).receive(20)
+
+
+def test_a_stream_has_a_ring_and_nothing_else_has(group, local):
+    assert rings_of(local) == 0
+    channel = local.remote_exec(f"for number in range({COUNT}): channel.send(number)")
+    assert [channel.receive(20) for _ in range(COUNT)] == list(range(COUNT))
+    assert rings_of(local) == 1
+    assert not any("memfd:farexec" in target for target in map(os.path.realpath, glob.glob("/proc/self/fd/*")))
+    other = group.makegateway(f"popen//python={sys.executable}//native=no")
+    channel = other.remote_exec(f"for number in range({COUNT}): channel.send(number)")
+    assert [channel.receive(20) for _ in range(COUNT)] == list(range(COUNT))
+    assert rings_of(other) == 0
+
+
+@pytest.mark.parametrize("end", ["os._exit(3)", "os.kill(os.getpid(), 9)"])
+def test_a_crash_right_behind_a_stream_loses_nothing(local, end):
+    channel = local.remote_exec(f"import os\nfor number in range({COUNT}): channel.send(number)\n{end}")
+    received = []
+    with pytest.raises(EOFError):
+        while True:
+            received.append(channel.receive(20))
+    assert received == list(range(COUNT))
+
+
+def test_small_and_large_items_stay_in_order(local):
+    """The end of a ring was waited for though what followed had been read already, and the stream stood still."""
+    channel = local.remote_exec("while True: channel.send(channel.receive())")
+    items = [b"x" * (number * 37) if number % 500 == 0 else number for number in range(COUNT)]
+    received = []
+    receiver = threading.Thread(target=lambda: received.extend(channel.receive(20) for _ in items))
+    receiver.start()
+    for item in items:
+        channel.send(item)
+    receiver.join()
+    assert received == items
+
+
+def test_a_ring_feeds_callbacks(local):
+    channel = local.remote_exec(f"for number in range({COUNT}): channel.send(number)")
+    received, ended = [], threading.Event()
+    channel.setcallback(lambda item: ended.set() if item is None else received.append(item), endmarker=None)
+    assert ended.wait(20)
+    assert received == list(range(COUNT))
+
+
+def test_a_worker_that_takes_nothing_stops_the_sender_and_loses_nothing(local):
+    channel = local.remote_exec(f"import time\ntime.sleep(0.5)\nchannel.send(sum(channel.receive() for _ in range({4 * COUNT})))")
+    for number in range(4 * COUNT):
+        channel.send(number)
+    assert channel.receive(20) == sum(range(4 * COUNT))
+
+
+def test_a_worker_is_killed_while_it_is_sent_to(local):
+    channel = local.remote_exec("channel.send(None)\nwhile True: channel.receive()")
+    channel.receive(20)
+    killer = threading.Timer(0.1, os.kill, (local._rinfo().pid, 9))
+    killer.start()
+    with pytest.raises(OSError):
+        while True:
+            channel.send(0)
+    killer.join()
+
+
+def test_a_child_that_a_worker_forks_has_no_part_in_its_ring(local):
+    source = f"""
+        import os
+        for number in range({COUNT}):
+            channel.send(number)
+        child = os.fork()
+        if child == 0:
+            try:
+                channel.send("from the child")
+            except OSError:
+                os._exit(7)
+            os._exit(0)
+        channel.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    channel = local.remote_exec(textwrap.dedent(source))
+    assert [channel.receive(20) for _ in range(COUNT + 1)] == [*range(COUNT), 7]
+
+
+def test_a_worker_that_garbles_the_memory_is_cut_off(local):
+    """It says that there is more in the ring than a ring holds."""
+    source = f"""
+        import ctypes, os
+        for number in range({COUNT}):
+            channel.send(number)
+        channel.receive()
+        channel.send(0)  # all before has been taken, so this is in the ring
+        place = next(line for line in open("/proc/self/maps") if "memfd:farexec" in line)
+        ctypes.c_uint64.from_address(int(place.split("-")[0], 16) + 192).value = 1 << 50
+        os._exit(0)
+    """
+    channel = local.remote_exec(textwrap.dedent(source))
+    assert [channel.receive(20) for _ in range(COUNT)] == list(range(COUNT))
+    channel.send(None)
+    with pytest.raises(EOFError, match="corrupt"):
+        while True:
+            assert channel.receive(20) == 0

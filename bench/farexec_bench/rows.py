@@ -158,6 +158,11 @@ ROWS: tuple[Row, ...] = (
         size=3000, quick_size=100, samples=5, pinned=True,
     ),
     Row(
+        "int-round-trip-unpinned", "the same on two processors, where waking one is most of it",
+        MICROSECONDS, (PIPE, MULTIPROCESSING_PIPE, *BOTH),
+        case="int-round-trip", size=3000, quick_size=100, samples=5,
+    ),
+    Row(
         "int-by-future", "a small int there and back, blocking and by futures",
         MICROSECONDS, (RUST, FUTURES, FAREXEC, ASYNCIO), (costing(FUTURES, 2.5, RUST),),
         case="int-round-trip", size=3000, quick_size=100, samples=5, pinned=True,
@@ -240,7 +245,12 @@ ROWS: tuple[Row, ...] = (
     Row(
         "channels-in-turn", "channels opened, used and closed one after the other",
         THOUSANDS, BOTH, (faster(FAREXEC, 6, EXECNET),),
-        size=1000, quick_size=20,
+        size=1000, quick_size=20, pinned=True,
+    ),
+    Row(
+        "channels-in-turn-unpinned", "the same on two processors, where waking one is most of it",
+        THOUSANDS, BOTH,
+        case="channels-in-turn", size=1000, quick_size=20,
     ),
     Row(
         "channels-at-once", "10,000 channels open at once on one gateway, each used",

@@ -57,7 +57,7 @@ JOIN_LIMIT = 1 << 16  # payloads up to this are copied behind their header, larg
 HIGH_DESCRIPTOR = 200  # where the protocol's descriptors go, out of the way of user code
 HEADER = Struct("<BBII")  # kind, flags, channel, length
 LENGTH, LENGTH_FIELD = Struct("<I").unpack_from, Struct("<I").pack
-INT_FRAME = Struct("<BBIIBiB").pack  # an ITEM with a small int in the message encoding, whole
+INT_FRAME = Struct("<11siB").pack  # an ITEM with a small int in the message encoding, whole: `Stream.int_opening`, the int, 0x2E
 PY2 = sys.version_info[0] == 2
 PYPY = "__pypy__" in sys.builtin_module_names
 READS_MESSAGE = sys.version_info >= (3, 4)
@@ -408,21 +408,38 @@ class Channel(object):
 
         `timeout`: how many seconds it may wait for the other end to take items, where that is to be waited for at all.
         """
-        stream = self._stream
+        stream, gateway = self._stream, self.gateway
         if not stream.sending:
             raise OSError("cannot send to %r" % self)
-        if type(item) is int and -0x80000000 <= item <= 0x7FFFFFFF and WRITES_MESSAGE:
-            self.gateway._send(INT_FRAME(ITEM, 0, stream.id, 6, 0x4A, item, 0x2E))
-            return
-        flags, parts = encode(item, stream.config, self.gateway)
-        size = sum(map(len, parts))
-        if size > PAYLOAD_LIMIT:
-            raise DumpError("an item of %d bytes is too large to be sent" % size)
-        header = HEADER.pack(ITEM, flags, stream.id, size)
-        if size <= JOIN_LIMIT:
-            self.gateway._send(header + b"".join(parts))
-        else:
-            self.gateway._send(header + parts[0], *parts[1:])
+        data = None
+        if type(item) is int and WRITES_MESSAGE:
+            try:
+                data = INT_FRAME(stream.int_opening, item, 0x2E)
+            except StructError:  # it is large
+                pass
+        if data is None:
+            flags, parts = encode(item, stream.config, gateway)
+            size = sum(map(len, parts))
+            if size > PAYLOAD_LIMIT:
+                raise DumpError("an item of %d bytes is too large to be sent" % size)
+            header = HEADER.pack(ITEM, flags, stream.id, size)
+            if size > JOIN_LIMIT:
+                gateway._send_parts((header + parts[0],) + tuple(parts[1:]))
+                return
+            data = header + b"".join(parts)
+        # This is here, and no method of the gateway's, because a call would be much of what a small item costs.
+        with gateway._writing:
+            if gateway._deferred:
+                gateway._write_deferred()
+            try:
+                sent = write(gateway._outgoing, data)
+            except (IOError, OSError):
+                gateway._write_failed()
+                raise
+            if sent != len(data):
+                gateway._write(unsent((data,), sent))
+        if gateway._deferred:
+            gateway._flush()
 
     def receive(self, timeout=None):
         """Returns the next item; waits for it, at most `timeout` seconds."""
@@ -617,7 +634,9 @@ class Stream(object):
     def __init__(self, number, config):
         self.id = number
         self.config = config
-        self.item_header = HEADER.pack(ITEM, 0, number, 0)[:6]
+        int_header = HEADER.pack(ITEM, 0, number, 6)
+        self.item_header = int_header[:6]
+        self.int_opening = int_header + b"J"
         self.items = deque()  # payloads; those in the dump format as tuples of one
         self.bells = []  # of threads that wait for news here
         self.sending = self.receiving = True
@@ -1336,20 +1355,11 @@ class Gateway(WorkerGateway):
 
     # Writing.
 
-    def _send(self, data, *more):
+    def _send_parts(self, parts):
         """Writes one frame, given in parts, or raises OSError."""
         with self._writing:
-            if more or self._deferred:
-                self._write_deferred()
-                self._write((data,) + more)
-            else:
-                try:
-                    sent = write(self._outgoing, data)
-                except (IOError, OSError):
-                    self._write_failed()
-                    raise
-                if sent != len(data):
-                    self._write(unsent((data,), sent))
+            self._write_deferred()
+            self._write(parts)
         if self._deferred:
             self._flush()
 
@@ -1583,16 +1593,18 @@ class Unthreaded(Gateway):
 
         if not hasattr(fcntl, "F_SETSIG"):  # not Linux; any other signal would end the process where nobody takes it
             return
-        self._poll = select.poll()
-        self._poll.register(self._incoming, select.POLLHUP)
-        self._hung_up = select.POLLHUP
+        self._new_poll, self._hung_up = select.poll, select.POLLHUP
         signal.signal(signal.SIGURG, self._look_for_end)
         fcntl.fcntl(self._incoming, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(self._incoming, fcntl.F_SETOWN, self._pid)
         fcntl.fcntl(self._incoming, fcntl.F_SETFL, fcntl.fcntl(self._incoming, fcntl.F_GETFL) | fcntl.FASYNC)
 
     def _look_for_end(self, _number, _frame):
-        if not self._ended and any(event & self._hung_up for _, event in self._poll.poll(0)):
+        if self._ended:
+            return
+        poll = self._new_poll()  # a signal may come while another one is looked after, and one of these serves one at a time
+        poll.register(self._incoming, self._hung_up)
+        if any(event & self._hung_up for _, event in poll.poll(0)):
             self._end(True)
 
     def _hand_to_main(self, task):

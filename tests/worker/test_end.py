@@ -140,6 +140,17 @@ def test_the_group_is_only_killed_by_its_leader(start):
     os.kill(child, 9)
 
 
+def test_a_crash_loses_nothing_that_was_sent(worker):
+    """A native worker had what the pipe did not take in a queue of its own."""
+    source = "import os\nfor number in range(300): channel.send(b'x' * 1000)\nos._exit(3)"
+    with worker.arrived:
+        # Meanwhile nothing is read, and the pipe fills up.
+        number = worker.execute(source)
+        time.sleep(0.5)
+    assert [worker.receive(number) for _ in range(300)] == [b"x" * 1000] * 300
+    assert worker.wait() == 3
+
+
 def test_exit_handlers_and_buffers_of_user_code(worker):
     source = """
 import atexit, sys

@@ -2,6 +2,8 @@
 //!
 //! Each step is a plain command that is printed before it runs, so that it can be repeated by hand.
 
+mod api;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -31,13 +33,16 @@ enum Task {
     Env,
     /// Makes the documentation's site under target/site, with warnings as errors; needs the environment that `env` makes
     Docs,
+    /// Writes the public API of the crates down anew, in public-api/
+    Api,
 }
 
 /// What the tests of the Python package need, and what makes the documentation's site.
-const TEST_REQUIREMENTS: [&str; 16] = [
+const TEST_REQUIREMENTS: [&str; 17] = [
     "maturin>=1.9,<2",
     "pytest-xdist",
     "pytest>=8",
+    "pyte",
     "pytest-timeout",
     "hypothesis",
     "gevent",
@@ -91,6 +96,7 @@ fn main() -> Result<()> {
         Task::Test { only, fuzz } => test(only.as_deref(), fuzz),
         Task::Env => environment().map(drop),
         Task::Docs => site(),
+        Task::Api => api::renew(),
     }
 }
 
@@ -107,6 +113,7 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
         ("rust tests", Box::new(|| cargo(&["test", "--workspace", "--all-features"]))),
         ("rust examples", Box::new(examples)),
         ("rustdoc", Box::new(rustdoc)),
+        ("public API", Box::new(api::compare)),
         ("python package", Box::new(|| environment().map(drop))),
         ("ruff", Box::new(|| python(&["-m", "ruff", "check", "."]))),
         ("mypy", Box::new(|| python(&["-m", "mypy"]))),

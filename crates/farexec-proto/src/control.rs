@@ -164,6 +164,25 @@ pub struct Status {
     pub cwd: String,
 }
 
+/// Where a worker finds memory for rings: the payload of RING.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ring {
+    /// The layout of the memory: [`Ring::LAYOUT`], or the peer leaves it alone.
+    pub layout: u32,
+    /// The coordinator's process id.
+    pub pid: u32,
+    /// The descriptor that the coordinator has of it.
+    pub descriptor: i32,
+    /// The device and the inode that it stands for.
+    pub file: (u64, u64),
+}
+
+impl Ring {
+    /// The layout that this version knows.
+    pub const LAYOUT: u32 = 1;
+}
+
 /// The payload of TERMINATE.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -114,6 +114,10 @@ pub enum Event<'a, 's, C> {
     Pong(Cow<'a, [u8]>),
     /// The coordinator wants this worker to end (worker only): [`crate::control::Terminate`], or empty.
     Terminate(Encoding, Cow<'a, [u8]>),
+    /// The coordinator offers memory for rings: [`crate::control::Ring`]; or the worker has mapped it, and the payload says nothing.
+    Ring(Encoding, Cow<'a, [u8]>),
+    /// From the next byte on the stream is in the ring.
+    Switched,
 }
 
 /// What a peer may not do. Its fault, and the end of the gateway.
@@ -235,6 +239,9 @@ impl<C> Session<C> {
                 }
                 Ok(Event::Nothing)
             }
+            Kind::Ring => Ok(Event::Ring(encoding, payload)),
+            Kind::Switch if !payload.is_empty() => Err(ProtocolError::BadPayload(kind, payload.len())),
+            Kind::Switch => Ok(Event::Switched),
         }
     }
 

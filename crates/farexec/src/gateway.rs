@@ -19,6 +19,7 @@ use crate::inbox::Inbox;
 use crate::interpreter::{self, Setting};
 use crate::limits::{GONE_AFTER_KILL, START_TIMEOUT};
 use crate::link::{Link, SendFailure};
+use crate::monitor::Load;
 use crate::source::{Kwargs, Request, Source};
 use crate::spec::{ExecModel, Spec, Transport};
 use crate::supervisor::{self, NoWorker};
@@ -41,6 +42,7 @@ struct Inner {
     interpreter: Option<(interpreter::Command, Setting)>,
     hello: OnceLock<Hello>,
     lanes: Lanes,
+    load: Load,
     /// The process that made it: in the child of a fork it is not the child's to end.
     process: u32,
 }
@@ -86,6 +88,7 @@ impl Gateway {
             interpreter,
             hello: OnceLock::new(),
             lanes: Lanes::default(),
+            load: Load::default(),
             process: sys::process_id(),
         })))
     }
@@ -101,6 +104,7 @@ impl Gateway {
             interpreter: None,
             hello: OnceLock::new(),
             lanes: Lanes::default(),
+            load: Load::default(),
             process: sys::process_id(),
         }))
     }
@@ -173,6 +177,10 @@ impl Gateway {
 
     pub(crate) fn lanes(&self) -> &Lanes {
         &self.0.lanes
+    }
+
+    pub(crate) fn load(&self) -> &Load {
+        &self.0.load
     }
 
     /// What was run to reach it, for error messages.

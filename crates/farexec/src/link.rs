@@ -17,18 +17,20 @@
 mod answers;
 mod asking;
 mod ending;
+mod ring;
+mod sending;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use farexec_proto::control::{ErrorReport, Terminate};
-use farexec_proto::encoding::{Encode, EncodeError, StringCoercion, dump, encode_item};
+use farexec_proto::control::Terminate;
+use farexec_proto::encoding::{StringCoercion, dump};
 use farexec_proto::frame::FrameReader;
 use farexec_proto::handshake::MarkerScanner;
 use farexec_proto::limits::MAX_WORKER_CHANNELS;
@@ -37,10 +39,11 @@ use farexec_proto::session::{Event, Session, Side, write_credit};
 use farexec_proto::{ChannelId, Encoding};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::end::{Cause, ChannelEnd, EndReason, RemoteError};
+use crate::end::{Cause, ChannelEnd, EndReason};
 use crate::inbox::{Inbox, SharedCoercion};
 use crate::limits::{BREATH, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN, SEND_HIGH_WATER};
-use crate::outbox::{Broken, Outbox};
+use crate::monitor::Traffic;
+use crate::outbox::Outbox;
 use crate::pace::Pace;
 use crate::payload::{keep_buffer, used_buffer};
 use crate::reactor::{Reactor, Source, Standby};
@@ -52,6 +55,7 @@ use crate::wakers::{self, Wakers};
 use crate::watch::{Watch, Watched};
 use crate::worker::Duties;
 use answers::{Answers, remote_error, terminate};
+use ring::Ring;
 
 /// The connection to one worker.
 pub(crate) struct Link {
@@ -62,6 +66,8 @@ pub(crate) struct Link {
     duties: Option<Arc<Duties>>,
     input: Arc<OwnedFd>,
     input_key: OnceLock<usize>,
+    /// What there is beside the pipes, if there is.
+    ring: Ring,
     /// The reading role: whoever holds it is the only one to read.
     reading: Mutex<Reading>,
     outbox: Arc<Outbox>,
@@ -79,8 +85,9 @@ pub(crate) struct Link {
     /// Counts reads, so that the reactor can tell whether somebody reads.
     reads: AtomicU64,
     last_reads: AtomicU64,
-    /// Whether this side has sent something since the last read.
-    has_sent: AtomicBool,
+    traffic: Traffic,
+    /// How often this side has sent something since the last read, about.
+    sent: AtomicU32,
     /// Channels whose items go to callbacks, receive queues and wakers: nobody's wait feeds them.
     consumers: Arc<AtomicUsize>,
     coercion: SharedCoercion,
@@ -116,6 +123,7 @@ struct Reading {
     answered: bool,
     frames: FrameReader,
     pace: Pace,
+    stay: ring::Stay,
 }
 
 /// The two pipes of a connection, seen from this side.
@@ -173,6 +181,8 @@ impl Link {
         let input = Arc::new(pipes.input);
         let side = if duties.is_some() { Side::Worker } else { Side::Coordinator };
         let consumers = Arc::default();
+        // What a worker sent is not lost if it crashes.
+        let high_water = if duties.is_some() { 0 } else { SEND_HIGH_WATER };
         let link = Arc::new(Self {
             id: id.into(),
             reactor: Arc::clone(&reactor),
@@ -180,8 +190,9 @@ impl Link {
             duties,
             input: Arc::clone(&input),
             input_key: OnceLock::new(),
+            ring: Ring::default(),
             reading: Mutex::default(),
-            outbox: Arc::new(Outbox::new(pipes.output)?),
+            outbox: Arc::new(Outbox::new(pipes.output, high_water)?),
             session: Mutex::new(Session::new(side)),
             answers: Mutex::default(),
             unclaimed: Mutex::default(),
@@ -191,7 +202,8 @@ impl Link {
             watch: Watch::default(),
             reads: AtomicU64::new(0),
             last_reads: AtomicU64::new(0),
-            has_sent: AtomicBool::new(false),
+            traffic: Traffic::default(),
+            sent: AtomicU32::new(0),
             consumers,
             coercion: SharedCoercion::default(),
             // A coordinator learns it from the worker; a worker is told by the code that it executes.
@@ -213,13 +225,23 @@ impl Link {
     }
 
     /// Has the reactor read from now on, where nobody else does.
-    pub(crate) fn start_reading(&self) {
+    pub(crate) fn start_reading(self: &Arc<Self>) {
         self.arm();
     }
 
     /// The trace, if there is one: a coordinator's has both directions, so workers write none.
     fn trace(&self) -> Option<&'static trace::Trace> {
         if self.duties.is_none() { trace::active() } else { None }
+    }
+
+    /// What went over it.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// How many bytes wait for the far end to take them.
+    pub(crate) fn queued(&self) -> usize {
+        self.outbox.queued()
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -256,6 +278,11 @@ impl Link {
                 tracing::warn!(%error, "a forked process keeps its parent's connection open");
             }
         }
+    }
+
+    /// The connection, for as long as it is open.
+    pub(crate) fn connection(&self) -> Weak<OwnedFd> {
+        Arc::downgrade(&self.input)
     }
 
     fn answers(&self) -> MutexGuard<'_, Answers> {
@@ -413,9 +440,15 @@ impl Link {
             if reading.pace.is_streaming() {
                 std::thread::sleep(BREATH);
             }
-            match sys::wait_readable(self.input.as_fd(), waker, wait.nap()) {
+            let in_ring = self.ring.has_bytes() || self.ring.listen();
+            let woken = if in_ring {
+                Ok(Woken::Ready)
+            } else {
+                sys::wait_readable(self.input.as_fd(), waker, wait.nap())
+            };
+            match woken {
                 Ok(Woken::Ready) => {
-                    self.read_once(reading);
+                    self.read_once(reading, !in_ring);
                     // A worker that always has something to read would keep this thread for ever.
                     reads += 1;
                     if reads.is_multiple_of(READS_PER_TURN) {
@@ -450,7 +483,8 @@ impl Link {
             return;
         }
         let back = match self.watch.get() {
-            Watched::Armed => false,
+            // What is in the ring rings no more.
+            Watched::Armed => self.ring.has_bytes(),
             Watched::StandingBy => self.consumers.load(Ordering::SeqCst) > 0,
             Watched::Parked => true,
         };
@@ -460,7 +494,7 @@ impl Link {
     }
 
     /// Has the reactor read when something comes.
-    fn arm(&self) {
+    fn arm(self: &Arc<Self>) {
         if self.input_ended.load(Ordering::SeqCst) {
             return;
         }
@@ -468,11 +502,29 @@ impl Link {
         if let Some(key) = self.input_key.get() {
             self.reactor.rearm(*key, Interest::Readable);
         }
+        fence(Ordering::SeqCst);
+        if self.ring.listen() {
+            let link = Arc::clone(self);
+            self.reactor.at(Instant::now(), move |reactor| link.ready(reactor));
+        }
     }
 
-    /// Reads what is there, once. Returns whether a thread that waits was woken.
-    fn read_once(self: &Arc<Self>, reading: &mut Reading) -> bool {
+    /// Who writes to the pipe need not wake the reactor while it stands by.
+    fn unwatch(&self) {
+        let Some(key) = self.input_key.get() else { return };
+        self.reactor.pause(*key);
+        // Who armed it meanwhile did so before that, or does it now.
+        if self.watch.get() == Watched::Armed {
+            self.reactor.rearm(*key, Interest::Readable);
+        }
+    }
+
+    /// Reads what is there, once: from the pipe, which is readable then, or from the ring. Returns whether a thread that waits was woken.
+    fn read_once(self: &Arc<Self>, reading: &mut Reading, is_readable: bool) -> bool {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        if self.ring.is_entered() {
+            return self.read_ring(reading, is_readable);
+        }
         let transfer = match reading.frames.direct() {
             Some(room) => {
                 let transfer = sys::read(self.input.as_fd(), room);
@@ -484,7 +536,8 @@ impl Link {
             None => CHUNK.with_borrow_mut(|chunk| {
                 chunk.clear();
                 let transfer = sys::read_spare(self.input.as_fd(), chunk);
-                (transfer, self.take_in(reading, chunk))
+                let bytes = reading.stay.without_bells(chunk);
+                (transfer, self.take_in(reading, bytes))
             }),
         };
         if reading.frames.wants_buffer() {
@@ -495,7 +548,7 @@ impl Link {
             keep_buffer(buffer);
         }
         if let Ok(Transfer::Bytes(count)) = transfer.0 {
-            reading.pace.read(count, self.has_sent.swap(false, Ordering::Relaxed));
+            self.count_read(reading, count);
         }
         match transfer {
             (Ok(Transfer::Bytes(_) | Transfer::WouldBlock), woken) => woken,
@@ -527,6 +580,7 @@ impl Link {
         let mut replies = Vec::new();
         let mut woken = false;
         let mut asked = Asked::default();
+        let mut ring_asked = None;
         let _wakes = wakers::deferred();
         let mut session = self.session.lock();
         let broken = loop {
@@ -544,6 +598,7 @@ impl Link {
             };
             match event {
                 Event::Item { channel, encoding, payload } => {
+                    self.traffic.received_item();
                     woken |= channel.deliver(encoding, payload.into_owned());
                 }
                 Event::Credit { channel, items } => woken |= channel.add_credit(items),
@@ -580,6 +635,11 @@ impl Link {
                     }
                     Err(error) => break Some(format!("its TERMINATE cannot be read: {error}")),
                 },
+                Event::Ring(encoding, payload) => ring_asked = Some((encoding, payload.into_owned())),
+                Event::Switched => match self.enter_ring(reading, bytes) {
+                    Ok(()) => break None,
+                    Err(why) => break Some(why),
+                },
                 Event::Start(_) => break Some("it sent a second START".into()),
                 Event::Nothing | Event::Opened(_) | Event::Pong(_) => {}
             }
@@ -602,6 +662,9 @@ impl Link {
             }
         }
         let broken = broken.or_else(|| self.send_replies(&replies));
+        if let Some((encoding, payload)) = ring_asked {
+            self.accept_ring(encoding, &payload);
+        }
         if let Some(why) = broken {
             self.give_up(Cause::Protocol(why));
             return true;
@@ -629,174 +692,6 @@ impl Link {
         }
         self.wake_waiters();
     }
-
-    // ---- sending ----
-
-    /// Sends frames, or queues them behind what is queued. Returns whether so much waits that the caller should call
-    /// [`wait_for_room`](Self::wait_for_room).
-    #[inline]
-    pub(crate) fn send(&self, frames: &[u8]) -> Result<bool, SendFailure> {
-        if let Some(trace) = self.trace() {
-            trace.sent(&self.id, frames);
-        }
-        self.send_bytes(frames)
-    }
-
-    /// Sends frames together with the next ones: those that mean something only together with others.
-    pub(crate) fn send_with_next(&self, frames: &[u8]) -> Result<(), SendFailure> {
-        if let Some(end) = self.end() {
-            return Err(SendFailure::Ended(end.clone()));
-        }
-        if let Some(trace) = self.trace() {
-            trace.sent(&self.id, frames);
-        }
-        self.outbox.send_with_next(frames).map_err(|Broken| self.send_failure())
-    }
-
-    fn send_failure(&self) -> SendFailure {
-        SendFailure::Ended(self.end.get().cloned().unwrap_or_else(|| self.broken()))
-    }
-
-    /// Sends one frame, given in parts, from where it is, and waits until it is written.
-    pub(crate) fn send_in_place(&self, parts: &[&[u8]], wait: &Wait<'_>) -> Result<(), SendFailure> {
-        if let Some(end) = self.end() {
-            return Err(SendFailure::Ended(end.clone()));
-        }
-        if let Some(trace) = self.trace() {
-            trace.sent(&self.id, &parts.concat());
-        }
-        self.has_sent.store(true, Ordering::Relaxed);
-        let sent =
-            WAKER.with(|waker| self.outbox.send_in_place(parts, waker.as_deref(), wait, &self.reactor));
-        Ok(sent.map_err(|Broken| self.send_failure())??)
-    }
-
-    /// Whether the worker reads the message encoding.
-    pub(crate) fn reads_message(&self) -> bool {
-        self.reads_message.load(Ordering::Relaxed)
-    }
-
-    /// Sends what makes an interpreter a worker.
-    pub(crate) fn send_opening(&self, opening: &[u8]) -> Result<bool, SendFailure> {
-        if let Some(trace) = self.trace() {
-            trace.note(&self.id, &format!("the worker's source and Start, {} bytes", opening.len()));
-        }
-        self.send_bytes(opening)
-    }
-
-    fn send_bytes(&self, frames: &[u8]) -> Result<bool, SendFailure> {
-        if let Some(end) = self.end() {
-            return Err(SendFailure::Ended(end.clone()));
-        }
-        self.has_sent.store(true, Ordering::Relaxed);
-        self.outbox.send(frames, &self.reactor).map_err(|Broken| self.send_failure())
-    }
-
-    /// As the worker knows itself; what brings one from elsewhere, `ssh` for instance, is another process.
-    pub(crate) fn worker_pid(&self) -> Option<u32> {
-        match self.far_pid.load(Ordering::Relaxed) {
-            0 => self.supervisor.as_ref().and_then(|supervisor| supervisor.pid()),
-            said => Some(said),
-        }
-    }
-
-    /// The reason as far as it can be told before the reader has found out.
-    fn broken(&self) -> EndReason {
-        let pid = self.worker_pid();
-        let why = "it takes nothing any more; why is being found out".to_owned();
-        EndReason::new(&self.id, pid, Cause::ConnectionLost(why), Vec::new())
-    }
-
-    /// Encodes what this worker is to read.
-    pub(crate) fn encode(&self, item: &impl Encode, out: &mut Vec<u8>) -> Result<Encoding, EncodeError> {
-        if self.reads_message() {
-            return encode_item(item, out);
-        }
-        dump::encode(item, out)?;
-        Ok(Encoding::Dump)
-    }
-
-    /// Waits until the worker has taken enough of what is queued for it.
-    pub(crate) fn wait_for_room(&self, wait: &Wait<'_>) -> Result<(), SendFailure> {
-        if let Some(asker) = wait.asker() {
-            return self.ask_for_room(asker, SEND_HIGH_WATER);
-        }
-        WAKER.with(|waker| {
-            while self.outbox.is_above_high_water() {
-                if let Some(end) = self.end.get() {
-                    return Err(SendFailure::Ended(end.clone()));
-                }
-                self.outbox.flush_when_ready(waker.as_deref(), wait, &self.reactor)?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Whether anything can be asked of it by this process.
-    pub(crate) fn check_not_inherited(&self) -> Result<(), SendFailure> {
-        match self.end() {
-            Some(reason) if self.is_inherited() => Err(SendFailure::Ended(reason.clone())),
-            _ => Ok(()),
-        }
-    }
-
-    /// Sends frames whether or not the connection counts as ended: a worker that was asked to end may have last words.
-    pub(crate) fn send_last_words(&self, frames: &[u8]) -> bool {
-        !self.is_inherited() && self.outbox.send(frames, &self.reactor).is_ok()
-    }
-
-    /// Waits until all that was sent is written.
-    pub(crate) fn flush(&self, wait: &Wait<'_>) -> Result<(), WaitError> {
-        WAKER.with(|waker| {
-            while !self.is_inherited() && !self.outbox.is_empty() {
-                self.outbox.flush_when_ready(waker.as_deref(), wait, &self.reactor)?;
-            }
-            Ok(())
-        })
-    }
-
-    // ---- closing ----
-
-    /// This side closes a channel, and tells the far end of the error, if there is one.
-    pub(crate) fn close_channel(&self, id: ChannelId, error: Option<&ErrorReport>) {
-        self.close_as(id, error, ChannelEnd::ClosedHere);
-    }
-
-    /// What takes a channel's items has failed: both ends are told.
-    pub(crate) fn fail_channel(&self, id: ChannelId, error: &ErrorReport) {
-        self.close_as(id, Some(error), ChannelEnd::Error(RemoteError::new(error.clone())));
-    }
-
-    fn close_as(&self, id: ChannelId, error: Option<&ErrorReport>, end: ChannelEnd) {
-        if self.is_inherited() {
-            return;
-        }
-        let mut report = Vec::new();
-        let encoded = error.and_then(|error| {
-            self.encode(&AsItem(error), &mut report).ok().map(|encoding| (encoding, &report[..]))
-        });
-        let mut out = Vec::new();
-        let closed = self.session.lock().close(id, encoded, &mut out);
-        if let Some((inbox, _)) = closed {
-            // A peer that cannot be told is gone.
-            let _ = self.send(&out);
-            inbox.close(end);
-            self.nudge();
-        }
-    }
-
-    /// This side will send no more on a channel.
-    pub(crate) fn last_on_channel(&self, id: ChannelId) {
-        if self.is_inherited() {
-            return;
-        }
-        let mut out = Vec::new();
-        let closed = self.session.lock().last(id, &mut out);
-        let _ = self.send(&out);
-        if let Some(inbox) = closed {
-            inbox.close(ChannelEnd::ClosedHere);
-        }
-    }
 }
 
 impl Source for Link {
@@ -810,10 +705,14 @@ impl Source for Link {
         if let Some(mut reading) = self.reading.try_lock() {
             woken = false;
             for _ in 0..READS_PER_TURN {
-                if self.input_ended.load(Ordering::SeqCst) || !sys::is_readable(self.input.as_fd()) {
+                if self.input_ended.load(Ordering::SeqCst) {
                     break;
                 }
-                woken |= self.read_once(&mut reading);
+                let is_readable = sys::is_readable(self.input.as_fd());
+                if !is_readable && !self.ring.has_bytes() {
+                    break;
+                }
+                woken |= self.read_once(&mut reading, is_readable);
             }
             drop(reading);
             fence(Ordering::SeqCst);
@@ -829,6 +728,7 @@ impl Source for Link {
             thread.unpark();
         }
         if self.consumers.load(Ordering::SeqCst) == 0 && (woken || waiter.is_some()) {
+            self.unwatch();
             reactor.stand_by(self);
         } else {
             self.arm();

@@ -1,5 +1,6 @@
 //! What is to be sent: written at once where possible, else queued in order, and written by whoever comes first: the reactor when the pipe
-//! has room, or a sender that was stopped because too much is queued.
+//! has room, or a sender that was stopped because too much is queued. Where there is a ring ([`crate::sys::RingWriter`]), whole frames that fit go there; what
+//! does not goes to the pipe, and everything behind it, until that has no queue and the reader has followed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,11 +8,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use farexec_proto::frame::{self, BELL, Kind};
+use farexec_proto::{ChannelId, Encoding};
 use parking_lot::Mutex;
 
-use crate::limits::{INTERRUPT_CHECK, SEND_HIGH_WATER};
+use crate::limits::INTERRUPT_CHECK;
 use crate::reactor::{Reactor, Source};
-use crate::sys::{self, Interest, Transfer, Waker};
+use crate::sys::{self, Interest, RingWriter, Transfer, Waker};
 use crate::wait::{Wait, WaitError};
 use crate::wakers::{self, Asker, Ticket, Wakers};
 
@@ -25,6 +28,8 @@ pub(crate) struct Outbox {
     in_place: Mutex<()>,
     queue: Mutex<Queue>,
     queued: AtomicUsize,
+    /// How many bytes may be queued before who sends is to wait.
+    high_water: usize,
     /// Of those who will look again when less is queued. Locked alone.
     wakers: Mutex<Wakers>,
 }
@@ -45,6 +50,8 @@ struct Queue {
     /// Whether nothing will be added.
     is_last: bool,
     output: Option<Arc<OwnedFd>>,
+    /// Where frames go without a system call. Nothing is queued while the stream is there.
+    ring: Option<RingWriter>,
 }
 
 /// The other end takes nothing any more. Why is found out by who reads.
@@ -52,7 +59,7 @@ struct Queue {
 pub(crate) struct Broken;
 
 impl Outbox {
-    pub(crate) fn new(output: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(output: OwnedFd, high_water: usize) -> io::Result<Self> {
         sys::set_nonblocking(&output)?;
         let output = Arc::new(output);
         Ok(Self {
@@ -61,6 +68,7 @@ impl Outbox {
             in_place: Mutex::default(),
             queue: Mutex::new(Queue { output: Some(output), ..Queue::default() }),
             queued: AtomicUsize::new(0),
+            high_water,
             wakers: Mutex::default(),
         })
     }
@@ -83,7 +91,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Writes frames, or queues them. Returns whether more than [`SEND_HIGH_WATER`] is queued now.
+    /// Writes frames, or queues them. Returns whether more is queued now than should be.
     #[inline]
     pub(crate) fn send(&self, frames: &[u8], reactor: &Reactor) -> Result<bool, Broken> {
         let mut queue = self.queue.lock();
@@ -98,6 +106,9 @@ impl Outbox {
             rest = &whole;
         }
         if queue.blocks.is_empty() && !queue.is_in_place {
+            if queue.ring.is_some() && !rest.is_empty() && queue.put_into_ring(rest)? {
+                return Ok(false);
+            }
             while !rest.is_empty() {
                 match queue.write(rest) {
                     Some(0) => break,
@@ -134,6 +145,7 @@ impl Outbox {
             self.settle(&mut queue, reactor);
             return Ok(Ok(()));
         }
+        queue.leave_ring();
         queue.is_in_place = true;
         let output = queue.output.clone();
         drop(queue);
@@ -159,6 +171,19 @@ impl Outbox {
         result
     }
 
+    /// Has what is sent go through a ring from now on, where it can. The reader has it already, or is told so by what is sent next.
+    pub(crate) fn set_ring(&self, ring: RingWriter) {
+        let mut queue = self.queue.lock();
+        if !queue.broken {
+            queue.ring = Some(ring);
+        }
+    }
+
+    /// How many bytes are queued.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.queued.load(Ordering::Relaxed) == 0
     }
@@ -169,7 +194,7 @@ impl Outbox {
     }
 
     pub(crate) fn is_above_high_water(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) > SEND_HIGH_WATER
+        self.queued.load(Ordering::Relaxed) > self.high_water
     }
 
     /// Waits until the pipe has room, and writes.
@@ -195,8 +220,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether more than so many bytes are queued; `asker` is woken then when less are.
-    pub(crate) fn asks_for_room(&self, asker: Asker<'_>, most: usize) -> bool {
+    /// Whether more than so many bytes are queued, or than should be; `asker` is woken then when less are.
+    pub(crate) fn asks_for_room(&self, asker: Asker<'_>, most: Option<usize>) -> bool {
+        let most = most.unwrap_or(self.high_water);
         if self.queued.load(Ordering::SeqCst) <= most {
             return false;
         }
@@ -251,7 +277,7 @@ impl Outbox {
             queue.armed = true;
             reactor.rearm(*key, Interest::Writable);
         }
-        queued > SEND_HIGH_WATER
+        queued > self.high_water
     }
 }
 
@@ -270,6 +296,46 @@ impl Queue {
                 self.break_off();
                 None
             }
+        }
+    }
+
+    /// Puts frames into the ring, and rings if somebody waits. Returns `false` if they belong into the pipe, where everything goes then.
+    #[inline]
+    fn put_into_ring(&mut self, frames: &[u8]) -> Result<bool, Broken> {
+        let Some(ring) = &mut self.ring else { return Ok(false) };
+        if frames.len() >= RingWriter::LARGE || !ring.is_entered() && !self.enter_ring()? {
+            self.leave_ring();
+            return Ok(false);
+        }
+        match self.ring.as_mut().and_then(|ring| ring.put(frames)) {
+            Some(false) => Ok(true),
+            // Bells take so little of the pipe that it has room.
+            Some(true) => self.write(&[BELL]).map(|_| true).ok_or(Broken),
+            None => {
+                self.leave_ring();
+                Ok(false)
+            }
+        }
+    }
+
+    /// Has the stream continue in the ring, if the reader is ready for that and the pipe has room for what says so.
+    fn enter_ring(&mut self) -> Result<bool, Broken> {
+        if !self.ring.as_mut().is_some_and(RingWriter::enter) {
+            return Ok(false);
+        }
+        let mut switch = Vec::new();
+        frame::write(&mut switch, Kind::Switch, Encoding::Message, ChannelId::GATEWAY, &[]);
+        // So little is written whole, or not at all.
+        match self.write(&switch) {
+            Some(0) => Ok(false),
+            Some(_) => Ok(true),
+            None => Err(Broken),
+        }
+    }
+
+    fn leave_ring(&mut self) {
+        if let Some(ring) = &mut self.ring {
+            ring.leave();
         }
     }
 

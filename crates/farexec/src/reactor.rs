@@ -3,7 +3,7 @@
 //!
 //! It is lazy on purpose. A thread in `receive` reads its gateway itself; the reactor finds that out when the first byte wakes it, and
 //! then *stands by*: it looks again every [`STANDBY`], takes the gateway back when nobody has read it in between, and forgets about it
-//! when somebody sits waiting on it, who then gives it back ([`Watched`] has the states).
+//! when somebody sits waiting on it, who then gives it back ([`Watched`](crate::watch::Watched) has the states).
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -84,6 +84,11 @@ impl Reactor {
         if let Err(error) = self.poller.rearm(key, interest) {
             tracing::error!(%error, "the reactor lost a descriptor");
         }
+    }
+
+    /// Asks for no readiness for now.
+    pub(crate) fn pause(&self, key: usize) {
+        self.poller.pause(key);
     }
 
     pub(crate) fn remove(&self, key: usize) {

@@ -28,6 +28,7 @@ fn worker() {
     }
     let registry = Registry::new()
         .function("numbers:hypot", |(a, b): (f64, f64)| Ok::<_, String>(a.hypot(b)))
+        .function("math:hypot", |(a, b): (f64, f64)| Ok::<_, String>(a.hypot(b)))
         .function("numbers:parse", |(text,): (String,)| text.parse::<i64>())
         .function("numbers:panic", |(): ()| -> Result<(), String> { panic!("all is lost") })
         .function("numbers:exit", |(status,): (i32,)| -> Result<(), String> { std::process::exit(status) })
@@ -131,6 +132,28 @@ fn items_are_mapped_and_workers_that_die_are_replaced() {
     options.retries = 1;
     let error = group.map::<_, ()>(&"numbers:exit".parse().unwrap(), [5], options).unwrap().next();
     assert!(error.unwrap().unwrap_err().to_string().contains("exited with status 5"));
+}
+
+#[test]
+fn a_group_of_programs_and_interpreters_answers_the_same_typed_calls() {
+    let group = Group::new();
+    let popen = || "popen".to_owned();
+    let gateways = group.make_gateways([spec(""), popen(), spec(""), popen()]).unwrap();
+    let of_rust: Vec<bool> =
+        gateways.iter().map(|gateway| gateway.hello().implementation == "rust").collect();
+    assert_eq!(of_rust, [true, false, true, false]);
+    for gateway in &gateways {
+        assert_eq!(gateway.call::<f64>("math:hypot", &(3.0, 4.0)).unwrap(), 5.0);
+        let wrong = gateway.call::<f64>("math:hypot", &("three", 4.0));
+        assert!(matches!(wrong, Err(CallError::Raised(_))), "{wrong:?}");
+        let wrong = gateway.call::<String>("math:hypot", &(3.0, 4.0));
+        assert!(matches!(wrong, Err(CallError::Result(_))), "{wrong:?}");
+    }
+    let mut options = MapOptions::default();
+    options.star = true;
+    let pairs = (0_u16..500).map(|number| (3.0 * f64::from(number), 4.0 * f64::from(number)));
+    let results = group.map::<_, f64>(&"math:hypot".parse().unwrap(), pairs, options).unwrap();
+    assert!(results.map(Result::unwrap).eq((0_u16..500).map(|number| 5.0 * f64::from(number))));
 }
 
 #[test]

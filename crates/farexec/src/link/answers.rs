@@ -60,6 +60,7 @@ impl Link {
         self.reads_message.store(hello.reads_message, Ordering::Relaxed);
         self.knows_credit.store(hello.knows_credit, Ordering::Relaxed);
         self.far_pid.store(hello.pid, Ordering::Relaxed);
+        self.ring.is_native.store(hello.worker == "native", Ordering::Relaxed);
         answers.hello = Some(hello);
         drop(answers);
         self.wake_waiters();
@@ -93,7 +94,9 @@ impl Link {
         // A peer that cannot be answered is gone, and whoever reads will see it.
         let _ = self.outbox.send(replies, &self.reactor);
         let mut answers = self.answers();
-        answers.unread = if is_behind { answers.unread + replies.len() } else { 0 };
+        // A worker trusts its coordinator.
+        let counts = is_behind && self.duties.is_none();
+        answers.unread = if counts { answers.unread + replies.len() } else { 0 };
         (answers.unread > UNREAD_ANSWERS).then(|| "it asks on and on, and reads no answer".into())
     }
 

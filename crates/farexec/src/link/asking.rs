@@ -45,13 +45,13 @@ impl Link {
     /// Whether all that was sent is handed to the system, for who asks.
     pub(crate) fn wait_written(&self, wait: &Wait<'_>) -> Result<(), SendFailure> {
         match wait.asker() {
-            Some(asker) => self.ask_for_room(asker, 0),
+            Some(asker) => self.ask_for_room(asker, Some(0)),
             None => Ok(self.flush(wait)?),
         }
     }
 
-    /// Whether no more than so many bytes are queued; if not, the asker is woken when it is worth another try.
-    pub(super) fn ask_for_room(&self, asker: Asker<'_>, most: usize) -> Result<(), SendFailure> {
+    /// Whether no more than so many bytes are queued, or than should be; if not, the asker is woken when it is worth another try.
+    pub(super) fn ask_for_room(&self, asker: Asker<'_>, most: Option<usize>) -> Result<(), SendFailure> {
         if !self.outbox.asks_for_room(asker, most) {
             return Ok(());
         }

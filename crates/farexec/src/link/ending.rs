@@ -63,11 +63,12 @@ impl Link {
     }
 
     pub(super) fn read_the_rest(self: &Arc<Self>, reading: &mut Reading) {
-        while self.end.get().is_none()
-            && !self.input_ended.load(Ordering::SeqCst)
-            && sys::is_readable(self.input.as_fd())
-        {
-            self.read_once(reading);
+        while self.end.get().is_none() && !self.input_ended.load(Ordering::SeqCst) {
+            let is_readable = sys::is_readable(self.input.as_fd());
+            if !is_readable && !self.ring.has_bytes() {
+                break;
+            }
+            self.read_once(reading, is_readable);
         }
         self.keep_chatter(reading);
         self.input_ended.store(true, Ordering::SeqCst);

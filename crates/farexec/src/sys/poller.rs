@@ -29,7 +29,14 @@ pub(crate) struct Readiness {
 #[derive(Debug)]
 pub(crate) struct Poller {
     inner: polling::Poller,
-    watched: Mutex<Slab<Arc<OwnedFd>>>,
+    watched: Mutex<Slab<Watched>>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    fd: Arc<OwnedFd>,
+    /// Whether the system knows of it.
+    is_registered: bool,
 }
 
 impl Poller {
@@ -38,34 +45,59 @@ impl Poller {
     }
 
     /// Starts to watch a descriptor, and keeps it open until [`remove`](Self::remove).
-    #[allow(
-        unsafe_code,
-        reason = "the polling crate leaves it to the caller that descriptors outlive their registration"
-    )]
     pub(crate) fn add(&self, fd: Arc<OwnedFd>, interest: Interest) -> io::Result<usize> {
         let mut watched = self.watched.lock();
         let entry = watched.vacant_entry();
         let key = entry.key();
-        // SAFETY: `watched` keeps the descriptor open, and `remove` deregisters it before letting go of it.
-        unsafe { self.inner.add_with_mode(&*fd, event(key, interest), PollMode::Oneshot)? };
-        entry.insert(fd);
+        self.register(&fd, key, interest)?;
+        entry.insert(Watched { fd, is_registered: true });
         Ok(key)
+    }
+
+    #[allow(
+        unsafe_code,
+        reason = "the polling crate leaves it to the caller that descriptors outlive their registration"
+    )]
+    fn register(&self, fd: &OwnedFd, key: usize, interest: Interest) -> io::Result<()> {
+        // SAFETY: `watched` keeps the descriptor open, and `remove` deregisters it before letting go of it.
+        unsafe { self.inner.add_with_mode(fd, event(key, interest), PollMode::Oneshot) }
     }
 
     /// Asks for one more readiness.
     pub(crate) fn rearm(&self, key: usize, interest: Interest) -> io::Result<()> {
-        match self.watched.lock().get(key) {
-            Some(fd) => self.inner.modify_with_mode(fd.as_fd(), event(key, interest), PollMode::Oneshot),
+        match self.watched.lock().get_mut(key) {
+            Some(Watched { fd, is_registered: true }) => {
+                self.inner.modify_with_mode(fd.as_fd(), event(key, interest), PollMode::Oneshot)
+            }
+            Some(Watched { fd, is_registered }) => {
+                self.register(fd, key, interest)?;
+                *is_registered = true;
+                Ok(())
+            }
             None => Ok(()),
+        }
+    }
+
+    /// Tells nothing more of a descriptor until it is asked for again, and takes it off the system's hands meanwhile: whoever writes to a pipe
+    /// that is watched pays for that, whatever is to be told of it.
+    pub(crate) fn pause(&self, key: usize) {
+        if let Some(watched) = self.watched.lock().get_mut(key)
+            && std::mem::take(&mut watched.is_registered)
+        {
+            self.deregister(&watched.fd);
         }
     }
 
     /// Stops watching a descriptor.
     pub(crate) fn remove(&self, key: usize) {
         let mut watched = self.watched.lock();
-        if let Some(fd) = watched.try_remove(key)
-            && let Err(error) = self.inner.delete(fd.as_fd())
-        {
+        if let Some(Watched { fd, is_registered: true }) = watched.try_remove(key) {
+            self.deregister(&fd);
+        }
+    }
+
+    fn deregister(&self, fd: &OwnedFd) {
+        if let Err(error) = self.inner.delete(fd.as_fd()) {
             tracing::warn!(%error, "could not stop watching a descriptor");
         }
     }

@@ -122,7 +122,7 @@ fn transfer(result: Result<usize, Errno>) -> io::Result<Transfer> {
     }
 }
 
-/// Reads into `buffer`. Waits if the descriptor may wait and nothing is there: ask [`Watch`] first.
+/// Reads into `buffer`. Waits if the descriptor may wait and nothing is there: ask [`wait_readable`] first.
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Transfer> {
     transfer(rustix::io::read(fd, buffer))
 }

@@ -26,7 +26,7 @@ use rustls::{
 use sha2::{Digest, Sha256};
 
 use super::socket::{self, Stream};
-use crate::limits::READ_CHUNK;
+use crate::limits::{READ_CHUNK, SEND_HIGH_WATER};
 use crate::link::Link;
 use crate::outbox::Outbox;
 use crate::reactor::{Reactor, Source};
@@ -251,12 +251,12 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Has the reactor move bytes between the two until either ends.
-    pub(super) fn open(self, link: &Arc<Link>) -> io::Result<()> {
+    /// Has the reactor move bytes between the two until either ends. Returns the connection, for as long as it is open.
+    pub(super) fn open(self, link: &Arc<Link>) -> io::Result<Weak<OwnedFd>> {
         let reactor = Arc::clone(link.reactor());
         let outer = OwnedFd::from(self.tls.socket);
-        let to_server = Arc::new(Outbox::new(outer.try_clone()?)?);
-        let to_link = Arc::new(Outbox::new(self.inner.try_clone()?)?);
+        let to_server = Arc::new(Outbox::new(outer.try_clone()?, SEND_HIGH_WATER)?);
+        let to_link = Arc::new(Outbox::new(self.inner.try_clone()?, SEND_HIGH_WATER)?);
         to_server.register(&reactor)?;
         to_link.register(&reactor)?;
         let mut connection = self.tls.connection;
@@ -282,7 +282,7 @@ impl Tunnel {
         flow.pass_on(&reactor);
         reactor.rearm(outer, Interest::Readable);
         reactor.rearm(inner, Interest::Readable);
-        Ok(())
+        Ok(Arc::downgrade(&flow.outer))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::end::ChannelEnd;
 use crate::error::StartError;
 use crate::gateway::Gateway;
 use crate::inbox::{Delivery, Sink};
-use crate::limits::READ_CHUNK;
+use crate::limits::{READ_CHUNK, SEND_HIGH_WATER};
 use crate::link::{Link, Pipes};
 use crate::outbox::Outbox;
 use crate::reactor::{Reactor, Source};
@@ -69,7 +69,7 @@ pub(crate) struct Bridge {
 impl Bridge {
     fn build(socket: OwnedFd, channel: Channel, link: &Arc<Link>) -> Result<(), StartError> {
         let reactor = Arc::clone(link.reactor());
-        let outbox = Arc::new(Outbox::new(socket.try_clone()?)?);
+        let outbox = Arc::new(Outbox::new(socket.try_clone()?, SEND_HIGH_WATER)?);
         outbox.register(&reactor)?;
         let bridge = Arc::new(Self {
             socket: Arc::new(socket),
