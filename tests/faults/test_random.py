@@ -1,6 +1,6 @@
-"""Faults at random moments of real traffic: workers, relays, templates and coordinators are killed, or stopped and continued, while items stream, queues
-and callbacks are fed, calls and tasks are under way. Of each it is known what has to come of it: nothing is lost that was sent before a death, nothing comes
-twice, whoever waits is told, a map has all its results, and nothing runs on.
+"""Faults at random moments of real traffic: workers, relays, templates and coordinators are killed, or stopped and continued, while items
+stream, queues and callbacks are fed, calls and tasks are under way. Of each it is known what has to come of it: nothing is lost that was
+sent before a death, nothing comes twice, whoever waits is told, a map has all its results, and nothing runs on.
 
 What is random comes from a seed, which the name of a test has: `--seed=N --faults=1` repeats one, `--faults=500` tries more."""
 
@@ -227,7 +227,8 @@ COORDINATOR = """
 
 
 def the_coordinator_dies(chance, group, spec):
-    program = [sys.executable, "-c", textwrap.dedent(COORDINATOR), json.dumps([f"{without_the_model_that_cannot_relay(spec)}//id=a", spec, "popen//via=a"])]
+    specs = [f"{without_the_model_that_cannot_relay(spec)}//id=a", spec, "popen//via=a"]
+    program = [sys.executable, "-c", textwrap.dedent(COORDINATOR), json.dumps(specs)]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         pids = json.loads(process.stdout.readline())
         killed_later(chance, process.pid, chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])).join()

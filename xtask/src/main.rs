@@ -124,11 +124,12 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
         (
             "python tests",
             Box::new(|| {
-                let folders = ["tests/worker", "tests/command", "tests/release"];
+                let folders = ["tests/worker", "tests/command", "tests/release", "tests/faults"];
                 let elsewhere = folders.map(|folder| ["--ignore", folder]).concat();
                 pytest(&[&elsewhere[..], &["tests", "tests/doctests.py"]].concat())
             }),
         ),
+        ("faults", Box::new(|| pytest(&["tests/faults"]))),
         ("command tests", Box::new(command_tests)),
         ("release tests", Box::new(|| pytest(&["tests/release"]))),
         ("shim tests", Box::new(shim_tests)),
