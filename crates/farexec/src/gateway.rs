@@ -15,6 +15,7 @@ use crate::call::Lanes;
 use crate::channel::Channel;
 use crate::end::{Cause, EndReason};
 use crate::error::{ExecError, GatewayError, StartError};
+use crate::imports::Imports;
 use crate::inbox::Inbox;
 use crate::interpreter::{self, Setting};
 use crate::limits::{GONE_AFTER_KILL, START_TIMEOUT};
@@ -41,6 +42,7 @@ struct Inner {
     interpreter: Option<(interpreter::Command, Setting)>,
     hello: OnceLock<Hello>,
     lanes: Lanes,
+    imports: Imports,
     /// The process that made it: in the child of a fork it is not the child's to end.
     process: u32,
 }
@@ -86,6 +88,7 @@ impl Gateway {
             interpreter,
             hello: OnceLock::new(),
             lanes: Lanes::default(),
+            imports: Imports::default(),
             process: sys::process_id(),
         })))
     }
@@ -101,6 +104,7 @@ impl Gateway {
             interpreter: None,
             hello: OnceLock::new(),
             lanes: Lanes::default(),
+            imports: Imports::default(),
             process: sys::process_id(),
         }))
     }
@@ -173,6 +177,10 @@ impl Gateway {
 
     pub(crate) fn lanes(&self) -> &Lanes {
         &self.0.lanes
+    }
+
+    pub(crate) fn imports(&self) -> &Imports {
+        &self.0.imports
     }
 
     /// What was run to reach it, for error messages.

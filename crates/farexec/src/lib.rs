@@ -92,7 +92,7 @@
 //!
 //! # Calls and maps
 //! A function that workers can import, or that a text defines ([`Function`]), is called with [`Gateway::call`]; the result has the type that is
-//! asked for. [`Group::map`] gives items to whichever worker has room, brings each result once, and replaces workers that die.
+//! asked for. [`Gateway::allow_imports`] sends a worker the Python files that it misses. [`Group::map`] gives items to whichever worker has room, brings each result once, and replaces workers that die.
 //!
 //! ```
 //! use farexec::{Function, Group, MapOptions};
@@ -178,6 +178,7 @@ mod function;
 mod futures;
 mod gateway;
 mod group;
+mod imports;
 mod inbox;
 mod interpreter;
 mod limits;
@@ -216,6 +217,7 @@ pub use function::{Function, FunctionError};
 pub use futures::{ChannelSink, ChannelStream, ResultStream};
 pub use gateway::{Gateway, Termination};
 pub use group::Group;
+pub use imports::AllowError;
 pub use interpreter::know_interpreter;
 pub use map::{
     JournalError, Map, MapError, MapOptions, MapResult, Progress, ResultError, Results, TaskError,
