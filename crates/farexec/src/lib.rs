@@ -161,11 +161,14 @@
 //! `command=`. It is called, mapped and executed on by the names of its functions, in one group with interpreters.
 //!
 //! # Features
-//! The crate has no feature flags: everything on this page is always there. It links no interpreter and no runtime for futures.
+//! None is on by default, and nothing on this page needs one. `ndarray` has arrays of that crate as items (`ArrayItem`): they travel in one piece, and
+//! NumPy makes arrays of them without a copy. The crate links no interpreter and no runtime for futures.
 
 #![deny(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+#[cfg(feature = "ndarray")]
+mod array;
 mod bootstrap;
 mod call;
 mod callback;
@@ -204,6 +207,8 @@ mod wakers;
 mod watch;
 pub mod worker;
 
+#[cfg(feature = "ndarray")]
+pub use array::{ArrayItem, Element};
 pub use bootstrap::STAGE_0;
 pub use call::{Call, CallError, RemoteFunction};
 pub use channel::{Channel, ReceiveError, SendError};
