@@ -35,8 +35,9 @@ COMPONENTS = {
     "bwrap": ["bwrap"],
     "sudo": ["sudo"],
     "uv": ["uv"],
+    "netns": ["ip"],
 }
-ONLY_AS_ROOT = ["slurm", "podman", "sudo"]
+ONLY_AS_ROOT = ["slurm", "podman", "sudo", "netns"]
 SCRIPTS = sysconfig.get_path("scripts")
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), SCRIPTS, "/usr/local/sbin", "/usr/sbin", "/sbin"])
 

@@ -3,12 +3,15 @@
 `FAREXEC_COMMAND` names the command; without it, the tests run the console script of the environment that they run in.
 """
 
+import fcntl
 import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import sysconfig
+import termios
 import time
 
 SCRIPT = os.path.join(sysconfig.get_path("scripts"), "farexec")
@@ -21,6 +24,7 @@ def environment(**changes: str | None) -> dict[str, str]:
     """This process's environment as a test wants it: no hosts file of the user's, and no opinion about colours."""
     changed = {
         "FAREXEC_HOSTS": None,
+        "FAREXEC_MONITOR": None,
         "NO_COLOR": None,
         "CLICOLOR_FORCE": None,
         "CI": None,  # where it is set, whatever shows colours may think that every terminal does
@@ -74,6 +78,10 @@ class Terminal:
         while text not in self.seen:
             more = self._read(0.05)
             assert text in self.seen or (more and time.monotonic() < deadline), f"{text!r} is not in {self.seen!r}"
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Gives the terminal this size, of which the command is told."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def press(self, keys: bytes) -> None:
         os.write(self._master, keys)

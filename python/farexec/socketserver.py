@@ -63,6 +63,10 @@ CHUNK = 1 << 16
 # Days for which a certificate that is made here is valid.
 CERTIFICATE_DAYS = 825
 
+# How often the system asks whether a coordinator's host is there, and how often that may leave it unanswered before its worker ends.
+PROBE_INTERVAL = 15  # seconds
+PROBES = 3
+
 now = getattr(time, "monotonic", time.time)
 
 
@@ -199,6 +203,7 @@ def let_in(connection, address, secret, doorkeeper, say, tls):
         time.sleep(doorkeeper.pause(address))
         deadline = now() + HANDSHAKE_TIMEOUT
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        probe(connection)
         connection.settimeout(HANDSHAKE_TIMEOUT)
         if tls is not None:
             connection = tls.wrap_socket(connection, server_side=True)
@@ -212,6 +217,14 @@ def let_in(connection, address, secret, doorkeeper, say, tls):
     finally:
         doorkeeper.leave(address)
     connection.close()
+
+
+def probe(connection):
+    """Has the system notice that nobody is at the other end any more, as far as it can."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", PROBE_INTERVAL), ("TCP_KEEPINTVL", PROBE_INTERVAL), ("TCP_KEEPCNT", PROBES)):
+        if hasattr(socket, option):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def start_worker(connection, address, say, tls):

@@ -1593,16 +1593,18 @@ class Unthreaded(Gateway):
 
         if not hasattr(fcntl, "F_SETSIG"):  # not Linux; any other signal would end the process where nobody takes it
             return
-        self._poll = select.poll()
-        self._poll.register(self._incoming, select.POLLHUP)
-        self._hung_up = select.POLLHUP
+        self._new_poll, self._hung_up = select.poll, select.POLLHUP
         signal.signal(signal.SIGURG, self._look_for_end)
         fcntl.fcntl(self._incoming, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(self._incoming, fcntl.F_SETOWN, self._pid)
         fcntl.fcntl(self._incoming, fcntl.F_SETFL, fcntl.fcntl(self._incoming, fcntl.F_GETFL) | fcntl.FASYNC)
 
     def _look_for_end(self, _number, _frame):
-        if not self._ended and any(event & self._hung_up for _, event in self._poll.poll(0)):
+        if self._ended:
+            return
+        poll = self._new_poll()  # a signal may come while another one is looked after, and one of these serves one at a time
+        poll.register(self._incoming, self._hung_up)
+        if any(event & self._hung_up for _, event in poll.poll(0)):
             self._end(True)
 
     def _hand_to_main(self, task):

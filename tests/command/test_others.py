@@ -12,7 +12,7 @@ import farexec
 import shell
 from processes import wait_until_gone
 
-TASKS = ["run", "map", "rsync", "serve", "status", "doctor", "completions", "man"]
+TASKS = ["run", "map", "rsync", "serve", "status", "doctor", "top", "completions", "man"]
 
 
 @pytest.fixture(params=shell.commands(), ids=lambda parameter: parameter[0])

@@ -329,6 +329,13 @@ def test_a_relay_leaves_the_main_thread_to_executions():
             assert gateway.remote_exec("import threading; channel.send(threading.current_thread().name)").receive(10) == "MainThread"
 
 
+@pytest.mark.parametrize("spec", ["popen//via=alone", "socket//installvia=alone"])
+def test_who_does_one_thing_at_a_time_is_no_relay(group, spec):
+    group.makegateway("popen//id=alone//threads=none")
+    with pytest.raises(ValueError, match="`alone` has `threads=none`"):
+        group.makegateway(spec)
+
+
 def test_a_relay_that_is_not_there(group):
     with pytest.raises(ValueError, match="`nobody`"):
         group.makegateway("popen//via=nobody")

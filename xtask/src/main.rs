@@ -36,10 +36,11 @@ enum Task {
 }
 
 /// What the tests of the Python package need.
-const TEST_REQUIREMENTS: [&str; 13] = [
+const TEST_REQUIREMENTS: [&str; 14] = [
     "maturin>=1.9,<2",
     "pytest-xdist",
     "pytest>=8",
+    "pyte",
     "pytest-timeout",
     "hypothesis",
     "gevent",

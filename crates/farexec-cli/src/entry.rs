@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::exit::{self, Failure};
-use crate::{doctor, generate, map, rsync, run, screen, serve, status};
+use crate::{doctor, generate, map, rsync, run, screen, serve, status, top};
 
 /// Runs Python anywhere: on this machine, over ssh, in containers and on clusters, with nothing installed there.
 #[derive(Parser)]
@@ -55,6 +55,7 @@ enum Task {
     Serve(serve::Arguments),
     Status(status::Arguments),
     Doctor(doctor::Arguments),
+    Top(top::Arguments),
     Completions(generate::Completions),
     Man(generate::Man),
 }
@@ -95,6 +96,7 @@ where
         Task::Serve(arguments) => serve::serve(&arguments, python),
         Task::Status(arguments) => status::status(&arguments, python),
         Task::Doctor(arguments) => doctor::doctor(&arguments, python),
+        Task::Top(arguments) => top::top(&arguments),
         Task::Completions(arguments) => generate::completions(&arguments),
         Task::Man(arguments) => generate::man(&arguments),
     };

@@ -30,8 +30,12 @@ use crate::pattern;
 const VARIABLE: &str = "FAREXEC_HOSTS";
 
 /// Keys of a spec that go with some ways to reach a worker only. A default of that kind is none for other hosts.
-const GOES_WITH: [(&str, &[&str]); 3] =
-    [("ssh_config", &["ssh", "vagrant_ssh"]), ("secret_file", &["socket"]), ("start", &["popen"])];
+const GOES_WITH: [(&str, &[&str]); 4] = [
+    ("ssh_config", &["ssh", "vagrant_ssh"]),
+    ("keepalive", &["ssh", "vagrant_ssh", "socket"]),
+    ("secret_file", &["socket"]),
+    ("start", &["popen"]),
+];
 
 /// A hosts file that was read.
 #[derive(Debug, Default)]
@@ -351,6 +355,7 @@ mod tests {
             [defaults]
             python = "python3.12"
             ssh_config = "cfg"
+            keepalive = 30
             [hosts]
             web = "ssh=web[1-2]//python=python3"
             gpu = { nice = 5, ssh = "me@gpu", dont_write_bytecode = true, env = { A = "1" } }
@@ -360,7 +365,10 @@ mod tests {
             "#,
         )
         .unwrap();
-        let web = ["ssh=web1//python=python3//ssh_config=cfg", "ssh=web2//python=python3//ssh_config=cfg"];
+        let web = [
+            "ssh=web1//python=python3//keepalive=30//ssh_config=cfg",
+            "ssh=web2//python=python3//keepalive=30//ssh_config=cfg",
+        ];
         assert_eq!(host(&hosts, "web"), web);
         let gpu: Spec = host(&hosts, "gpu")[0].parse().unwrap();
         assert!(gpu.as_str().starts_with("ssh=me@gpu//"));

@@ -30,5 +30,6 @@ mod status;
 mod stop;
 mod table;
 mod targets;
+mod top;
 
 pub use entry::{command, main};

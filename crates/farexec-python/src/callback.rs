@@ -9,6 +9,7 @@ use pyo3::types::IntoPyDict;
 
 use crate::channel::{Codec, Home};
 use crate::decode;
+use crate::ending;
 
 /// What stands for no endmarker, so that any object, None included, can be one.
 pub(crate) fn no_endmarker(py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -50,8 +51,7 @@ pub(crate) fn caller(
 ) -> impl FnMut(Item) -> Result<(), ErrorReport> + Send {
     let mut callback = Some(callback);
     move |item| {
-        // At the end of the interpreter there is nothing to call any more.
-        let result = Python::try_attach(|py| {
+        let result = ending::attached(|py| {
             let is_end = matches!(item, Item::End(_));
             // After the end it is let go of here, where that may run code.
             let Some(function) =

@@ -8,6 +8,7 @@ use farexec::{Compiled, ExecModel, Gateway, Group, OutputLine, Spec, Termination
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::ending;
 use crate::errors::{self, Raiser};
 use crate::gateway::PyGateway;
 use crate::green::Greenlets;
@@ -122,8 +123,7 @@ struct OutputFunction(Py<PyAny>);
 
 impl OutputFunction {
     fn call(&self, line: &OutputLine) {
-        // At the end of the interpreter there is nothing to call any more.
-        Python::try_attach(|py| {
+        ending::attached(|py| {
             let arguments = (&line.gateway, line.stream.name(), &line.text);
             if let Err(error) = self.0.call1(py, arguments) {
                 error.write_unraisable(py, Some(self.0.bind(py)));

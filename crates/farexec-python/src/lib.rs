@@ -11,6 +11,7 @@ mod command;
 mod cycle;
 mod decode;
 mod encode;
+mod ending;
 mod errors;
 mod gateway;
 mod green;
@@ -46,6 +47,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<tasks::PyTasks>()?;
     module.add_class::<call::PyRemoteFunction>()?;
     module.add_class::<worker::PyWorker>()?;
+    ending::register(module)?;
     module.add("WORKER_INTERFACE", worker::INTERFACE)?;
     module.add("NO_ENDMARKER", callback::no_endmarker(module.py())?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;

@@ -9,6 +9,7 @@ use farexec::Wait;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::ending;
 use crate::green::{self, Hub, Poll};
 
 thread_local! {
@@ -63,7 +64,7 @@ pub(crate) fn blocking<T: Send>(
     if is_main_thread(py)? {
         return Ok(py.detach(|| operation(&wait.unless_signal(&interrupted))));
     }
-    Ok(py.detach(|| operation(&wait)))
+    Ok(ending::detached(py, || operation(&wait)))
 }
 
 /// A wait of so many seconds, as Python gives them.

@@ -20,6 +20,7 @@ use crate::inbox::Inbox;
 use crate::interpreter::{self, Setting};
 use crate::limits::{GONE_AFTER_KILL, START_TIMEOUT};
 use crate::link::{Link, SendFailure};
+use crate::monitor::Load;
 use crate::source::{Kwargs, Request, Source};
 use crate::spec::{ExecModel, Spec, Transport};
 use crate::supervisor::{self, NoWorker};
@@ -43,6 +44,7 @@ struct Inner {
     hello: OnceLock<Hello>,
     lanes: Lanes,
     imports: Imports,
+    load: Load,
     /// The process that made it: in the child of a fork it is not the child's to end.
     process: u32,
 }
@@ -89,6 +91,7 @@ impl Gateway {
             hello: OnceLock::new(),
             lanes: Lanes::default(),
             imports: Imports::default(),
+            load: Load::default(),
             process: sys::process_id(),
         })))
     }
@@ -105,6 +108,7 @@ impl Gateway {
             hello: OnceLock::new(),
             lanes: Lanes::default(),
             imports: Imports::default(),
+            load: Load::default(),
             process: sys::process_id(),
         }))
     }
@@ -181,6 +185,10 @@ impl Gateway {
 
     pub(crate) fn imports(&self) -> &Imports {
         &self.0.imports
+    }
+
+    pub(crate) fn load(&self) -> &Load {
+        &self.0.load
     }
 
     /// What was run to reach it, for error messages.

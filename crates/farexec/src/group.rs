@@ -12,6 +12,7 @@ use crate::error::{ExecError, StartError};
 use crate::gateway::{Gateway, Termination};
 use crate::interpreter;
 use crate::limits::DROP_TIMEOUT;
+use crate::monitor;
 use crate::multichannel::MultiChannel;
 use crate::output::{self, OutputLine, Outputs};
 use crate::source::Source;
@@ -27,7 +28,7 @@ pub struct Group(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    members: Mutex<Members>,
+    members: Arc<Mutex<Members>>,
     /// Counts what changes about the members.
     changes: AtomicUsize,
     execmodel: Mutex<ExecModel>,
@@ -36,10 +37,14 @@ struct Inner {
 }
 
 #[derive(Default)]
-struct Members {
-    gateways: Vec<Gateway>,
+pub(crate) struct Members {
+    pub(crate) gateways: Vec<Gateway>,
     /// Ids given to gateways that are starting.
-    reserved: Vec<String>,
+    pub(crate) reserved: Vec<String>,
+    /// How many workers were lost and replaced.
+    pub(crate) restarts: u64,
+    /// Why the last of those ended that are no members any more.
+    pub(crate) last_error: Option<String>,
     next_id: u32,
 }
 
@@ -128,6 +133,7 @@ impl Group {
 
     /// Starts workers together. `all`: either all of them are there in the end, or none, and the only result is why.
     fn launch(&self, specs: Vec<Spec>, wait: &Wait<'_>, all: bool) -> Vec<Result<Gateway, StartError>> {
+        monitor::join(&self.0.members);
         let launch = Launch {
             execmodel: self.execmodel(),
             began: Instant::now(),
@@ -284,6 +290,14 @@ impl Group {
         self.0.members.lock().gateways.retain(|member| member != gateway);
     }
 
+    /// Takes out a gateway that has ended, in whose place another one is to be started.
+    pub(crate) fn replace(&self, gateway: &Gateway) {
+        self.remove(gateway);
+        let mut members = self.0.members.lock();
+        members.restarts += 1;
+        members.last_error = gateway.end_reason().map(ToString::to_string);
+    }
+
     /// The number of gateways.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -413,7 +427,7 @@ impl Members {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let gateways = std::mem::take(&mut self.members.get_mut().gateways);
+        let gateways = std::mem::take(&mut self.members.lock().gateways);
         let timeout = longest_grace(&gateways);
         if let Err(error) = end(gateways, &Wait::at_most(timeout), true) {
             tracing::warn!(%error, "workers of a dropped group may go on");

@@ -187,6 +187,7 @@ mod interpreter;
 mod limits;
 mod link;
 mod map;
+pub mod monitor;
 mod multichannel;
 mod outbox;
 mod output;

@@ -15,6 +15,9 @@ pub(crate) const SIGNAL_CHECK: Duration = Duration::from_secs(1);
 /// How long a worker may take from its start to its answer.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// For how long a host may be out of reach, if its spec does not say: longer than a network takes to find another way, shorter than people wait.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// How long a template that is ready may leave all questions unanswered before it is killed, and interpreters are started in its stead.
 pub(crate) const TEMPLATE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -114,6 +117,9 @@ pub(crate) const MAP_RESTART_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long results that were written to a journal may be left to the system before it is made to keep them, even if the power fails.
 pub(crate) const JOURNAL_SYNC: Duration = Duration::from_secs(1);
+
+/// How long who asks what a program is doing, and the program, wait for one another.
+pub(crate) const MONITOR_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often the progress of a map is told at most.
 pub(crate) const MAP_PROGRESS: Duration = Duration::from_millis(100);

@@ -25,7 +25,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::end::{Cause, ChannelEnd, EndReason};
 use crate::inbox::{Inbox, SharedCoercion};
 use crate::limits::{BREATH, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN, SEND_HIGH_WATER};
+use crate::monitor::Traffic;
 use crate::outbox::Outbox;
 use crate::pace::Pace;
 use crate::payload::{keep_buffer, used_buffer};
@@ -84,6 +85,7 @@ pub(crate) struct Link {
     /// Counts reads, so that the reactor can tell whether somebody reads.
     reads: AtomicU64,
     last_reads: AtomicU64,
+    traffic: Traffic,
     /// How often this side has sent something since the last read, about.
     sent: AtomicU32,
     /// Channels whose items go to callbacks, receive queues and wakers: nobody's wait feeds them.
@@ -200,6 +202,7 @@ impl Link {
             watch: Watch::default(),
             reads: AtomicU64::new(0),
             last_reads: AtomicU64::new(0),
+            traffic: Traffic::default(),
             sent: AtomicU32::new(0),
             consumers,
             coercion: SharedCoercion::default(),
@@ -229,6 +232,16 @@ impl Link {
     /// The trace, if there is one: a coordinator's has both directions, so workers write none.
     fn trace(&self) -> Option<&'static trace::Trace> {
         if self.duties.is_none() { trace::active() } else { None }
+    }
+
+    /// What went over it.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// How many bytes wait for the far end to take them.
+    pub(crate) fn queued(&self) -> usize {
+        self.outbox.queued()
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -265,6 +278,11 @@ impl Link {
                 tracing::warn!(%error, "a forked process keeps its parent's connection open");
             }
         }
+    }
+
+    /// The connection, for as long as it is open.
+    pub(crate) fn connection(&self) -> Weak<OwnedFd> {
+        Arc::downgrade(&self.input)
     }
 
     fn answers(&self) -> MutexGuard<'_, Answers> {
@@ -580,6 +598,7 @@ impl Link {
             };
             match event {
                 Event::Item { channel, encoding, payload } => {
+                    self.traffic.received_item();
                     woken |= channel.deliver(encoding, payload.into_owned());
                 }
                 Event::Credit { channel, items } => woken |= channel.add_credit(items),

@@ -179,6 +179,11 @@ impl Outbox {
         }
     }
 
+    /// How many bytes are queued.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.queued.load(Ordering::Relaxed) == 0
     }

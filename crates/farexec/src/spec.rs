@@ -33,6 +33,9 @@ pub struct Spec {
     pub nice: Option<i32>,
     /// How long running executions have to end once the worker was asked to, before they are interrupted; five seconds if missing.
     pub grace: Option<Duration>,
+    /// How long the worker's host may be out of reach before the gateway ends, in whole seconds from 4 to 86400; zero: nobody asks whether it is
+    /// there. If missing, it is 60 seconds for sockets, and for `ssh` what its configuration says (`ServerAliveInterval`), or else 60 seconds too.
+    pub keepalive: Option<Duration>,
     /// Environment variables for the worker's process.
     pub env: Vec<(String, String)>,
     /// How the worker executes; the group's choice if missing.
@@ -254,7 +257,7 @@ const TRANSPORTS: [&str; 10] =
     ["popen", "ssh", "vagrant_ssh", "socket", "command", "podman", "docker", "kubectl", "srun", "uv"];
 
 /// Every other key a spec can have.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "via",
     "id",
     "python",
@@ -262,6 +265,7 @@ const KEYS: [&str; 19] = [
     "chdir",
     "nice",
     "grace",
+    "keepalive",
     "dont_write_bytecode",
     "ssh_config",
     "installvia",
@@ -377,6 +381,14 @@ impl Spec {
                 let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
                 self.grace = Some(seconds.ok_or_else(|| bad("is no number of seconds"))?);
             }
+            "keepalive" => match text.parse() {
+                Ok(seconds @ (0 | 4..=86_400)) => self.keepalive = Some(Duration::from_secs(seconds)),
+                _ => {
+                    return Err(bad(
+                        "is no whole number of seconds from 4 to 86400, or 0 to ask no host whether it is there",
+                    ));
+                }
+            },
             "nice" => self.nice = Some(text.parse().map_err(|_| bad("is no whole number"))?),
             "execmodel" => self.execmodel = Some(text.parse().map_err(|reason: String| bad(&reason))?),
             "native" => self.native = Some(text.parse().map_err(|reason: String| bad(&reason))?),
@@ -427,6 +439,18 @@ impl Spec {
                 self.tls.as_deref().unwrap_or_default(),
                 "goes with `socket=host:port` only: over `installvia=` nothing has a certificate",
             )),
+            _ if self.keepalive.is_some()
+                && !matches!(
+                    self.transport,
+                    Transport::Ssh(_) | Transport::VagrantSsh(_) | Transport::Socket(_)
+                ) =>
+            {
+                Err(bad(
+                    "keepalive",
+                    self.value("keepalive"),
+                    "goes with `ssh=`, `vagrant_ssh=` and `socket=` only",
+                ))
+            }
             (.., Some(path)) if !matches!(self.transport, Transport::Ssh(_) | Transport::VagrantSsh(_)) => {
                 Err(bad("ssh_config", path, "goes with `ssh=` and `vagrant_ssh=` only"))
             }
@@ -565,6 +589,7 @@ mod tests {
         assert!(error("socket=a:1//via=gw0").contains("take `installvia=`"));
         assert!(error("popen//via=gw0//stderr=null").contains("standard error of who started it"));
         assert!(error("popen//ssh_config=x").contains("goes with `ssh=`"));
+        assert!(error("popen//keepalive=60").contains("goes with `ssh=`, `vagrant_ssh=` and `socket=` only"));
         assert!(error("ssh=host//tls=cert.pem").contains("goes with `socket=host:port` only"));
         assert!(error("socket//installvia=gw0//tls=cert.pem").contains("goes with `socket=host:port` only"));
         assert!(error("socket=a:1//tls=sha256:12").contains("needs 64 hexadecimal digits"));
@@ -584,6 +609,9 @@ mod tests {
             error("execmodel=fast").contains("take `thread`, `main_thread_only`, `gevent` or `eventlet`")
         );
         assert_eq!(error("grace=-1"), "`grace=-1` in `grace=-1`: is no number of seconds");
+        for wrong in ["3", "-1", "4.5", "soon", ""] {
+            assert!(error(&format!("ssh=host//keepalive={wrong}")).contains("is no whole number of seconds"));
+        }
         assert!(error("env:=1").contains("needs a name"));
         assert!(error("id").contains("needs a value"));
     }

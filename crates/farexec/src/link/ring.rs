@@ -157,6 +157,7 @@ impl Link {
     /// So many bytes were read.
     #[inline]
     pub(super) fn count_read(&self, reading: &mut Reading, bytes: usize) {
+        self.traffic.received(bytes);
         reading.pace.read(bytes, self.sent.swap(0, Ordering::Relaxed) > 0);
         if reading.pace.is_streaming() && self.may_offer() {
             self.offer_ring();

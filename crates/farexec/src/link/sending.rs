@@ -46,6 +46,7 @@ impl Link {
         if let Some(trace) = self.trace() {
             trace.sent(&self.id, &parts.concat());
         }
+        self.traffic.sent_in_place(parts);
         self.count_sent();
         let sent =
             WAKER.with(|waker| self.outbox.send_in_place(parts, waker.as_deref(), wait, &self.reactor));
@@ -69,6 +70,7 @@ impl Link {
         if let Some(end) = self.end() {
             return Err(SendFailure::Ended(end.clone()));
         }
+        self.traffic.sent(frames);
         self.count_sent();
         self.outbox.send(frames, &self.reactor).map_err(|Broken| self.send_failure())
     }

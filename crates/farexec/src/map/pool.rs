@@ -21,6 +21,7 @@ use crate::gateway::Gateway;
 use crate::group::Group;
 use crate::inbox::Delivery;
 use crate::limits::{MAP_RESTART_PAUSE, MAP_RESTARTS};
+use crate::monitor;
 use crate::payload::Payload;
 use crate::receive_queue::Deliveries;
 use crate::source::Source;
@@ -162,6 +163,7 @@ impl Pool {
             let _ = worker.gateway.link().send(&frames);
             frames.clear();
         }
+        self.tell_load(farm);
     }
 
     /// Waits until something has happened, and takes it in; results are in the journal then.
@@ -202,7 +204,20 @@ impl Pool {
                 }
             }
         }
+        self.tell_load(farm);
         self.join_new(farm)
+    }
+
+    /// Keeps what each worker has to do where a monitor finds it.
+    fn tell_load(&self, farm: &Farm) {
+        if !monitor::is_on() {
+            return;
+        }
+        for (number, worker) in &self.workers {
+            if let Some((tally, given)) = farm.tally_of(*number) {
+                worker.gateway.load().set(given, tally.done, tally.failed);
+            }
+        }
     }
 
     fn take(
@@ -275,7 +290,7 @@ impl Pool {
 
     /// Starts another worker from the same spec, in a thread of its own.
     fn replace(&mut self, gateway: &Gateway) {
-        self.group.remove(gateway);
+        self.group.replace(gateway);
         let mut spec = gateway.spec().clone();
         spec.id = None;
         let of = gateway.id().to_owned();
@@ -346,6 +361,9 @@ fn write_item(frames: &mut Vec<u8>, id: farexec_proto::ChannelId, task: &Task, r
 impl Drop for Pool {
     fn drop(&mut self) {
         // A worker that is at something finds its channel closed when it is done with that.
-        self.workers.values().for_each(|worker| worker.channel.close());
+        self.workers.values().for_each(|worker| {
+            worker.channel.close();
+            worker.gateway.load().leave();
+        });
     }
 }

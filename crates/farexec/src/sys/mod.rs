@@ -11,6 +11,8 @@ mod poller;
 mod posix_spawn;
 #[cfg(unix)]
 mod process;
+#[cfg(unix)]
+mod reach;
 mod ring;
 #[cfg(unix)]
 mod spawn;
@@ -23,6 +25,8 @@ pub(crate) use inherited::{Inherited, inherited};
 pub(crate) use poller::{Interest, Poller};
 #[cfg(unix)]
 pub(crate) use process::*;
+#[cfg(unix)]
+pub(crate) use reach::*;
 pub(crate) use ring::{Place, RingReader, RingWriter, Rings, accept_rings, offer_rings};
 #[cfg(unix)]
 pub(crate) use spawn::*;

@@ -78,6 +78,30 @@ pub(crate) fn let_go(fd: impl std::os::fd::AsFd) -> std::io::Result<()> {
     Ok(rustix::io::dup3(&null, &mut taken, rustix::io::DupFlags::CLOEXEC)?)
 }
 
+/// Has a function called when this process ends by itself; one that is killed calls none. It may be called in the child of a fork.
+#[allow(unsafe_code, reason = "there is no safe interface")]
+pub(crate) fn at_exit(function: extern "C" fn()) {
+    // SAFETY: it is a function of the program, or of a module that is never unloaded.
+    unsafe { libc::atexit(function) };
+}
+
+/// The number of the user that this process acts for.
+pub(crate) fn user_id() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Whether who is at the other end of a local connection is the same user.
+#[cfg(target_os = "linux")]
+pub(crate) fn peer_is_same_user(socket: &std::os::unix::net::UnixStream) -> bool {
+    rustix::net::sockopt::socket_peercred(socket).is_ok_and(|peer| peer.uid.as_raw() == user_id())
+}
+
+/// Elsewhere the permissions of the socket have to do.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn peer_is_same_user(_: &std::os::unix::net::UnixStream) -> bool {
+    true
+}
+
 /// The descriptors that this process has as standard input and output, which are nobody else's from now on: nothing comes from
 /// standard input any more, and what is written to standard output goes to standard error.
 pub(crate) fn take_standard_streams() -> std::io::Result<(OwnedFd, OwnedFd)> {

@@ -1,6 +1,7 @@
 //! Transports: how a worker is started and reached. Nothing outside this folder knows.
 
 mod here;
+mod keepalive;
 mod process;
 mod secret;
 mod socket;
@@ -68,7 +69,7 @@ pub(crate) struct Order<'a> {
 pub(crate) fn prepare(specs: &[Spec], masters: &Masters) {
     for spec in specs {
         if let (Transport::Ssh(arguments), None) = (&spec.transport, &spec.via) {
-            masters.prepare(arguments, spec.ssh_config.as_deref());
+            masters.prepare(&ssh::host(arguments, spec.ssh_config.as_deref(), spec.keepalive));
         }
     }
 }
@@ -80,18 +81,30 @@ pub(crate) fn start(order: &Order<'_>, surroundings: &Surroundings<'_>) -> Resul
         return socket::start(order, address.as_deref(), surroundings);
     }
     if let Some(relay) = &spec.via {
-        let relay = (surroundings.gateway)(relay)?;
-        return via::start(order, &relay, far_command(spec, None)?);
+        let relay = helper(spec, "via", relay, surroundings)?;
+        return via::start(order, &relay, far_command(spec, &keepalive::asked_for(spec))?);
     }
     match &spec.transport {
         Transport::Popen => here::start(order, python(spec)?, surroundings),
         Transport::Ssh(arguments) => {
-            let config = spec.ssh_config.as_deref();
-            let shared = surroundings.masters.wait_for(arguments, config, &surroundings.wait)?;
-            process::start_behind(order, far_command(spec, shared.as_deref())?)
+            let host = ssh::host(arguments, spec.ssh_config.as_deref(), spec.keepalive);
+            let options = surroundings.masters.wait_for(&host, &surroundings.wait)?;
+            process::start_behind(order, far_command(spec, &options)?)
         }
-        _ => process::start_behind(order, far_command(spec, None)?),
+        _ => process::start_behind(order, far_command(spec, &keepalive::asked_for(spec))?),
     }
+}
+
+/// The gateway whose worker is to do something for another one, beside what else it executes.
+fn helper(spec: &Spec, key: &str, id: &str, surroundings: &Surroundings<'_>) -> Result<Gateway, StartError> {
+    let gateway = (surroundings.gateway)(id)?;
+    if gateway.spec().threads_none {
+        let reason = format!(
+            "`{id}` has `threads=none`, so it executes one thing at a time and cannot do this beside"
+        );
+        return Err(spec.bad(key, id, &reason).into());
+    }
+    Ok(gateway)
 }
 
 /// Says more about a worker that did not answer, where the transport knows more.
@@ -109,18 +122,18 @@ struct Command {
     shown: String,
 }
 
-/// What runs the interpreter of a spec, with all its arguments.
-fn far_command(spec: &Spec, shared: Option<&std::path::Path>) -> Result<Command, StartError> {
+/// What runs the interpreter of a spec, with all its arguments. `options` are those of an `ssh`.
+fn far_command(spec: &Spec, options: &[String]) -> Result<Command, StartError> {
     let mut interpreter = python_behind(spec)?;
     let shown = |words: &[String]| format!("`{} -c ...`", shell_words::join(words));
     interpreter.extend(["-c".to_owned(), bootstrap::STAGE_0.to_owned()]);
     let short = interpreter.len() - 2;
     Ok(match &spec.transport {
         Transport::Ssh(arguments) => {
-            ssh::command("ssh", arguments, spec.ssh_config.as_deref(), shared, &interpreter)
+            ssh::command("ssh", arguments, spec.ssh_config.as_deref(), options, &interpreter)
         }
         Transport::VagrantSsh(arguments) => {
-            ssh::vagrant_command(arguments, spec.ssh_config.as_deref(), &interpreter)
+            ssh::vagrant_command(arguments, spec.ssh_config.as_deref(), options, &interpreter)
         }
         Transport::Command(prefix) => Command {
             shown: shown(&[prefix, &interpreter[..short]].concat()),
@@ -156,8 +169,8 @@ impl Spec {
             (Transport::Popen, via, _) if self.python.is_none() => {
                 format!("the interpreter of {}", via.as_deref().unwrap_or_default())
             }
-            (_, None, _) => far_command(self, None)?.shown,
-            (_, Some(relay), _) => format!("{} at {relay}", far_command(self, None)?.shown),
+            (_, None, _) => far_command(self, &[])?.shown,
+            (_, Some(relay), _) => format!("{} at {relay}", far_command(self, &[])?.shown),
         })
     }
 }

@@ -13,6 +13,7 @@ use crate::bootstrap;
 use crate::end::Cause;
 use crate::error::StartError;
 use crate::link::{Link, Pipes};
+use crate::monitor;
 use crate::output::{Lines, OutputStream, PipeOutput};
 use crate::spec::{Output, Spec};
 use crate::supervisor::{Shown, Supervisor};
@@ -27,6 +28,7 @@ pub(super) fn start_behind(order: &Order<'_>, far: super::Command) -> Result<Sta
 fn command(words: &[String]) -> Command {
     let (program, arguments) = words.split_first().map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
     let mut command = Command::new(program);
+    command.env_remove(monitor::VARIABLE);
     command.args(arguments);
     command
 }

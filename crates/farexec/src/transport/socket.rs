@@ -11,6 +11,7 @@ use farexec_proto::control::Start;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
+use super::keepalive::Connection;
 use super::tls::{self, Pin, Tunnel};
 use super::{Order, Starting, Surroundings, far_start, open, secret};
 use crate::bootstrap;
@@ -19,6 +20,7 @@ use crate::error::{HostFailure, StartError};
 use crate::gateway::Gateway;
 use crate::link::{Link, Pipes};
 use crate::source::Source;
+use crate::spec::Spec;
 
 /// How long connecting to the server, and proving the secret, may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +45,9 @@ pub(super) fn start(
     };
     // The server gives up when its channel is closed before somebody came: that is held until we are connected.
     let (address, secret, _server) = match &order.spec.installvia {
-        Some(id) => install(&(surroundings.gateway)(id)?, address, surroundings)?,
+        Some(id) => {
+            install(&super::helper(order.spec, "installvia", id, surroundings)?, address, surroundings)?
+        }
         None => (address.unwrap_or_default().to_owned(), secret::known_here(order.spec)?, None),
     };
     let shown = format!("a connection to {address}");
@@ -56,12 +60,14 @@ pub(super) fn start(
         };
         StartError::Host { kind, host: address.clone(), command: shown.clone(), said: error.to_string() }
     };
-    let (pipe, tunnel) = connect(&address, secret.as_bytes(), pin).map_err(failed)?;
+    let (pipe, tunnel, connection) = connect(&address, secret.as_bytes(), pin, order.spec).map_err(failed)?;
     let pipes = Pipes { input: pipe.try_clone()?, output: pipe };
     let link = Link::new(order.id, pipes, None)?;
-    if let Some(tunnel) = tunnel {
-        tunnel.open(&link)?;
-    }
+    let socket = match tunnel {
+        Some(tunnel) => tunnel.open(&link)?,
+        None => link.connection(),
+    };
+    connection.watch(socket, &link);
     let env: BTreeMap<String, String> = order.spec.env.iter().cloned().collect();
     open(&link, &bootstrap::plain(), &Start { env, ..far_start(order)? })?;
     Ok(Starting { link, command: shown, address: Some(address), interpreter: None })
@@ -95,21 +101,27 @@ fn install(
 }
 
 /// What carries the gateway's bytes to a server that has proved itself, and what moves them on, if anything has to.
-fn connect(address: &str, secret: &[u8], pin: Option<Pin>) -> io::Result<(OwnedFd, Option<Tunnel>)> {
+fn connect(
+    address: &str,
+    secret: &[u8],
+    pin: Option<Pin>,
+    spec: &Spec,
+) -> io::Result<(OwnedFd, Option<Tunnel>, Connection)> {
     let mut socket = reach(address)?;
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     socket.set_nodelay(true)?;
+    let connection = Connection::probe(&socket, spec)?;
     socket.set_write_timeout(Some(CONNECT_TIMEOUT))?;
     if let Some(pin) = pin {
         let mut tls = tls::greet(socket, pin, deadline)?;
         prove_each_other(&mut tls, secret, deadline)?;
         let (pipe, tunnel) = tls.into_pipe()?;
-        return Ok((pipe, Some(tunnel)));
+        return Ok((pipe, Some(tunnel), connection));
     }
     prove_each_other(&mut socket, secret, deadline)?;
     socket.set_read_timeout(None)?;
     socket.set_write_timeout(None)?;
-    Ok((socket.into(), None))
+    Ok((socket.into(), None, connection))
 }
 
 fn reach(address: &str) -> io::Result<TcpStream> {

@@ -7,13 +7,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::Command;
+use super::{Command, keepalive};
 use crate::end::Cause;
 use crate::error::{HostFailure, StartError};
 use crate::limits::START_TIMEOUT;
@@ -34,30 +34,28 @@ pub(super) fn command(
     program: &str,
     arguments: &[String],
     config: Option<&str>,
-    shared: Option<&Path>,
+    options: &[String],
     interpreter: &[String],
 ) -> Command {
     let mut words = vec![program.to_owned()];
-    if let Some(socket) = shared {
-        let socket = socket.display();
-        words.extend([
-            "-o".to_owned(),
-            format!("ControlPath={socket}"),
-            "-o".to_owned(),
-            "ControlMaster=no".to_owned(),
-        ]);
-    }
+    words.extend_from_slice(options);
     words.extend(with_config(config));
     words.extend_from_slice(arguments);
     with_remote(words, interpreter)
 }
 
 /// `vagrant ssh MACHINE -- ARGUMENTS`.
-pub(super) fn vagrant_command(arguments: &[String], config: Option<&str>, interpreter: &[String]) -> Command {
+pub(super) fn vagrant_command(
+    arguments: &[String],
+    config: Option<&str>,
+    options: &[String],
+    interpreter: &[String],
+) -> Command {
     let (machine, rest) = arguments.split_at(1.min(arguments.len()));
     let mut words = vec!["vagrant".to_owned(), "ssh".to_owned()];
     words.extend_from_slice(machine);
     words.push("--".to_owned());
+    words.extend_from_slice(options);
     words.extend(with_config(config));
     words.extend_from_slice(rest);
     with_remote(words, interpreter)
@@ -79,47 +77,55 @@ fn with_remote(mut words: Vec<String>, interpreter: &[String]) -> Command {
     Command { words, shown }
 }
 
-/// The masters of a group, by the arguments and the configuration file of their `ssh`.
+/// The masters of a group, by the hosts they lead to.
 #[derive(Default)]
-pub(crate) struct Masters(Mutex<HashMap<Key, Arc<Master>>>);
+pub(crate) struct Masters(Mutex<HashMap<Host, Arc<Master>>>);
 
-type Key = (Vec<String>, Option<String>);
+/// What `ssh` is to connect to, and how long that may be out of reach, if the spec says so.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Host {
+    /// Of `ssh`, the configuration file and the host among them.
+    arguments: Vec<String>,
+    /// Those without the configuration file, for error messages.
+    shown: Vec<String>,
+    keepalive: Option<Duration>,
+}
+
+pub(super) fn host(arguments: &[String], config: Option<&str>, keepalive: Option<Duration>) -> Host {
+    let with_file = [with_config(config), arguments.to_vec()].concat();
+    Host { arguments: with_file, shown: arguments.to_vec(), keepalive }
+}
 
 impl Masters {
     /// Begins to connect to a host, unless that is done already.
-    pub(super) fn prepare(&self, arguments: &[String], config: Option<&str>) {
-        let key = (arguments.to_vec(), config.map(str::to_owned));
+    pub(super) fn prepare(&self, host: &Host) {
         let mut masters = self.0.lock();
-        if masters.get(&key).is_some_and(|master| !master.supervisor.has_exited()) {
+        if masters.get(host).is_some_and(|master| !master.supervisor.has_exited()) {
             return;
         }
-        match Master::start(arguments, config) {
-            Ok(master) => drop(masters.insert(key, Arc::new(master))),
+        match Master::start(host) {
+            Ok(master) => drop(masters.insert(host.clone(), Arc::new(master))),
             // Each gateway has a connection of its own then, and says what is wrong if it cannot.
             Err(error) => tracing::debug!(%error, "no shared ssh connection"),
         }
     }
 
-    /// The control socket of the connection to a host, once it is there. `None`: the host does not share.
-    pub(super) fn wait_for(
-        &self,
-        arguments: &[String],
-        config: Option<&str>,
-        wait: &Wait<'_>,
-    ) -> Result<Option<PathBuf>, StartError> {
-        let key = (arguments.to_vec(), config.map(str::to_owned));
-        let Some(master) = self.0.lock().get(&key).cloned() else { return Ok(None) };
+    /// The options of an `ssh` that is to use the connection to a host, once that is there; or one of its own, if the host does not share.
+    pub(super) fn wait_for(&self, host: &Host, wait: &Wait<'_>) -> Result<Vec<String>, StartError> {
+        let own = || keepalive::options_for(host.keepalive, &host.arguments);
+        let Some(master) = self.0.lock().get(host).cloned() else { return Ok(own()) };
         let wait = wait.until(Instant::now() + START_TIMEOUT);
         loop {
             if master.socket.exists() {
-                return Ok(Some(master.socket.clone()));
+                let path = format!("ControlPath={}", master.socket.display());
+                return Ok(["-o", &path, "-o", "ControlMaster=no"].map(str::to_owned).to_vec());
             }
             if master.supervisor.has_exited() {
-                self.0.lock().remove(&key);
+                self.0.lock().remove(host);
                 let said = master.supervisor.last_words().join("\n");
                 return match master.supervisor.exit_status().map(return_code) {
-                    Some(OWN_FAILURE) => Err(failure(arguments, &master.shown, said)),
-                    _ => Ok(None),
+                    Some(OWN_FAILURE) => Err(failure(&host.shown, &master.shown, said)),
+                    _ => Ok(own()),
                 };
             }
             match wait.check() {
@@ -150,13 +156,16 @@ struct Master {
 }
 
 impl Master {
-    fn start(arguments: &[String], config: Option<&str>) -> io::Result<Self> {
+    fn start(host: &Host) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("farexec-ssh-").tempdir()?;
         let socket = folder.path().join("s");
         let mut command = std::process::Command::new("ssh");
         command.arg("-o").arg(format!("ControlPath={}", socket.display()));
         command.args(["-o", "ControlMaster=yes", "-o", "ControlPersist=no"]);
-        command.args(with_config(config)).args(arguments).arg("cat");
+        command
+            .args(keepalive::options_for(host.keepalive, &host.arguments))
+            .args(&host.arguments)
+            .arg("cat");
         let (their_input, input) = sys::pipe()?;
         let (stderr, their_stderr) = sys::pipe()?;
         let standard = [their_input, sys::null()?, their_stderr];
@@ -164,7 +173,7 @@ impl Master {
         drop(command);
         let supervisor = Arc::new(Supervisor::new(process, Some(stderr), Shown::Nowhere));
         supervisor.watch(&Reactor::current()?, None)?;
-        let shown = format!("`ssh {}`", shell_words::join(arguments));
+        let shown = format!("`ssh {}`", shell_words::join(&host.shown));
         Ok(Self { supervisor, socket, shown, _input: input, _folder: folder })
     }
 }
@@ -215,7 +224,7 @@ mod tests {
     #[test]
     fn the_remote_command_is_one_word() {
         let interpreter = owned(&["python3", "-c", "print(1)"]);
-        let made = command("ssh", &owned(&["-p", "22", "me@host"]), Some("cfg"), None, &interpreter);
+        let made = command("ssh", &owned(&["-p", "22", "me@host"]), Some("cfg"), &[], &interpreter);
         assert_eq!(made.words, ["ssh", "-F", "cfg", "-p", "22", "me@host", "python3 -c 'print(1)'"]);
         assert_eq!(made.shown, "`ssh -F cfg -p 22 me@host 'python3 -c ...'`");
     }
@@ -223,7 +232,7 @@ mod tests {
     #[test]
     fn vagrant_has_its_arguments_behind_two_dashes() {
         let interpreter = owned(&["python3", "-c", "x"]);
-        let made = vagrant_command(&owned(&["box", "-v"]), None, &interpreter);
+        let made = vagrant_command(&owned(&["box", "-v"]), None, &[], &interpreter);
         assert_eq!(made.words, ["vagrant", "ssh", "box", "--", "-v", "python3 -c x"]);
     }
 }

@@ -251,8 +251,8 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Has the reactor move bytes between the two until either ends.
-    pub(super) fn open(self, link: &Arc<Link>) -> io::Result<()> {
+    /// Has the reactor move bytes between the two until either ends. Returns the connection, for as long as it is open.
+    pub(super) fn open(self, link: &Arc<Link>) -> io::Result<Weak<OwnedFd>> {
         let reactor = Arc::clone(link.reactor());
         let outer = OwnedFd::from(self.tls.socket);
         let to_server = Arc::new(Outbox::new(outer.try_clone()?, SEND_HIGH_WATER)?);
@@ -282,7 +282,7 @@ impl Tunnel {
         flow.pass_on(&reactor);
         reactor.rearm(outer, Interest::Readable);
         reactor.rearm(inner, Interest::Readable);
-        Ok(())
+        Ok(Arc::downgrade(&flow.outer))
     }
 }
 
