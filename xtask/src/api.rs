@@ -55,7 +55,7 @@ fn file(name: &str) -> PathBuf {
 fn listing(name: &str) -> Result<String> {
     // The form of rustdoc's JSON is not stable; the tool reads that of this compiler.
     run(Command::new("cargo")
-        .args(["rustdoc", "--quiet", "--lib", "--package", name, "--"])
+        .args(["rustdoc", "--quiet", "--lib", "--all-features", "--package", name, "--"])
         .args(["-Z", "unstable-options", "--output-format", "json", "--cap-lints", "allow"])
         .env("RUSTC_BOOTSTRAP", "1"))?;
     let built = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);

@@ -110,11 +110,20 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
                 cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"])
             }),
         ),
+        (
+            "minimal features",
+            Box::new(|| {
+                let libraries = ["-p", "farexec", "-p", "farexec-proto"];
+                let rest = ["--all-targets", "--no-default-features", "--", "-D", "warnings"];
+                cargo(&[&["clippy"], &libraries[..], &rest].concat())
+            }),
+        ),
         ("rust tests", Box::new(|| cargo(&["test", "--workspace", "--all-features"]))),
         ("rust examples", Box::new(examples)),
         ("rustdoc", Box::new(rustdoc)),
         ("public API", Box::new(api::compare)),
         ("python package", Box::new(|| environment().map(drop))),
+        ("arrays of numpy", Box::new(numpy_arrays)),
         ("ruff", Box::new(|| python(&["-m", "ruff", "check", "."]))),
         ("mypy", Box::new(|| python(&["-m", "mypy"]))),
         ("stubtest", Box::new(|| python(&["-m", "mypy.stubtest", "farexec._native"]))),
@@ -155,7 +164,9 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
 }
 
 fn rustdoc() -> Result<()> {
-    run(Command::new("cargo").args(["doc", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings"))
+    run(Command::new("cargo")
+        .args(["doc", "--no-deps", "--workspace", "--all-features"])
+        .env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 /// The pages and the reference of the Python package, with what rustdoc makes beside them.
@@ -214,6 +225,13 @@ fn clients() -> Result<()> {
     let arguments =
         ["-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-c", "shim/clients/pytest.ini"];
     run(Command::new(interpreter).args(arguments).arg("shim/clients"))
+}
+
+/// The Rust test that needs the environment of the Python package.
+fn numpy_arrays() -> Result<()> {
+    let interpreter = std::path::absolute("target/venv/bin/python")?;
+    let arguments = ["test", "-p", "farexec", "--features", "ndarray", "--test", "arrays", "--", "--ignored"];
+    run(Command::new("cargo").args(arguments).env("FAREXEC_NUMPY", interpreter))
 }
 
 fn spawned_rust_tests() -> Result<()> {

@@ -15,6 +15,7 @@ use crate::call::Lanes;
 use crate::channel::Channel;
 use crate::end::{Cause, EndReason};
 use crate::error::{ExecError, GatewayError, StartError};
+use crate::imports::Imports;
 use crate::inbox::Inbox;
 use crate::interpreter::{self, Setting};
 use crate::limits::{GONE_AFTER_KILL, START_TIMEOUT};
@@ -42,6 +43,7 @@ struct Inner {
     interpreter: Option<(interpreter::Command, Setting)>,
     hello: OnceLock<Hello>,
     lanes: Lanes,
+    imports: Imports,
     load: Load,
     /// The process that made it: in the child of a fork it is not the child's to end.
     process: u32,
@@ -88,6 +90,7 @@ impl Gateway {
             interpreter,
             hello: OnceLock::new(),
             lanes: Lanes::default(),
+            imports: Imports::default(),
             load: Load::default(),
             process: sys::process_id(),
         })))
@@ -104,6 +107,7 @@ impl Gateway {
             interpreter: None,
             hello: OnceLock::new(),
             lanes: Lanes::default(),
+            imports: Imports::default(),
             load: Load::default(),
             process: sys::process_id(),
         }))
@@ -177,6 +181,10 @@ impl Gateway {
 
     pub(crate) fn lanes(&self) -> &Lanes {
         &self.0.lanes
+    }
+
+    pub(crate) fn imports(&self) -> &Imports {
+        &self.0.imports
     }
 
     pub(crate) fn load(&self) -> &Load {

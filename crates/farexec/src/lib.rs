@@ -92,7 +92,7 @@
 //!
 //! # Calls and maps
 //! A function that workers can import, or that a text defines ([`Function`]), is called with [`Gateway::call`]; the result has the type that is
-//! asked for. [`Group::map`] gives items to whichever worker has room, brings each result once, and replaces workers that die.
+//! asked for. [`Gateway::allow_imports`] sends a worker the Python files that it misses. [`Group::map`] gives items to whichever worker has room, brings each result once, and replaces workers that die.
 //!
 //! ```
 //! use farexec::{Function, Group, MapOptions};
@@ -161,11 +161,14 @@
 //! `command=`. It is called, mapped and executed on by the names of its functions, in one group with interpreters.
 //!
 //! # Features
-//! The crate has no feature flags: everything on this page is always there. It links no interpreter and no runtime for futures.
+//! None is on by default, and nothing on this page needs one. `ndarray` has arrays of that crate as items (`ArrayItem`): they travel in one piece, and
+//! NumPy makes arrays of them without a copy. The crate links no interpreter and no runtime for futures.
 
 #![deny(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+#[cfg(feature = "ndarray")]
+mod array;
 mod bootstrap;
 mod call;
 mod callback;
@@ -178,6 +181,7 @@ mod function;
 mod futures;
 mod gateway;
 mod group;
+mod imports;
 mod inbox;
 mod interpreter;
 mod limits;
@@ -204,6 +208,8 @@ mod wakers;
 mod watch;
 pub mod worker;
 
+#[cfg(feature = "ndarray")]
+pub use array::{ArrayItem, Element};
 pub use bootstrap::STAGE_0;
 pub use call::{Call, CallError, RemoteFunction};
 pub use channel::{Channel, ReceiveError, SendError};
@@ -217,6 +223,7 @@ pub use function::{Function, FunctionError};
 pub use futures::{ChannelSink, ChannelStream, ResultStream};
 pub use gateway::{Gateway, Termination};
 pub use group::Group;
+pub use imports::AllowError;
 pub use interpreter::know_interpreter;
 pub use map::{
     JournalError, Map, MapError, MapOptions, MapResult, Progress, ResultError, Results, TaskError,

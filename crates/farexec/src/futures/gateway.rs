@@ -1,11 +1,14 @@
 //! The twins of [`Gateway`]'s calls. (Executing code never waits, so it has none.)
 
+use std::path::PathBuf;
+
 use farexec_proto::control::Status;
 
 use super::asking::ask;
 use crate::end::EndReason;
 use crate::error::GatewayError;
 use crate::gateway::Gateway;
+use crate::imports::AllowError;
 use crate::wait::WaitError;
 
 impl Gateway {
@@ -36,5 +39,19 @@ impl Gateway {
     /// None so far: nothing but dropping it ends this wait.
     pub async fn wait_async(&self) -> Result<EndReason, WaitError> {
         ask(|ticket| self.link().forget_asker(None, ticket), |wait| self.wait(wait)).await
+    }
+
+    /// Has the worker import modules from here that it misses, as [`allow_imports`](Self::allow_imports) does.
+    ///
+    /// # Errors
+    /// [`AllowError`]
+    pub async fn allow_imports_async(
+        &self,
+        names: impl IntoIterator<Item: Into<String>>,
+        roots: impl IntoIterator<Item: Into<PathBuf>>,
+    ) -> Result<(), AllowError> {
+        let channel = self.ask_to_import(names, roots)?;
+        channel.receive_async::<()>().await?;
+        self.imports().answer(channel)
     }
 }
