@@ -231,8 +231,11 @@ def the_coordinator_dies(chance, group, spec):
     program = [sys.executable, "-c", textwrap.dedent(COORDINATOR), json.dumps(specs)]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         pids = json.loads(process.stdout.readline())
-        killed_later(chance, process.pid, chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])).join()
-        process.wait(20)
+        try:
+            killed_later(chance, process.pid, chance.choice([signal.SIGKILL, signal.SIGTERM])).join()
+            process.wait(20)
+        finally:
+            process.kill()
     return [pid for worker, parent in pids for pid in (worker, parent) if pid != process.pid]
 
 
