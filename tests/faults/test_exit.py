@@ -36,6 +36,15 @@ USES = {
         in_a_thread(lambda: [group[0].call("os:getpid") for _ in iter(int, 1)])
         time.sleep(0.01)
     """,
+    "a child that ends by itself": """
+        in_a_thread(group[0].remote_exec("channel.receive()").receive)
+        child = os.fork()
+        if child == 0:
+            sys.exit(0)
+        began = time.monotonic()
+        assert os.waitpid(child, 0)[1] == 0
+        assert time.monotonic() - began < 9, "it waited for its parent's workers"
+    """,
     "exit handlers": """
         def call(gateway=group[0]):
             with contextlib.suppress(OSError):

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-/// How long the end waits for a callback that is under way.
+/// How long the end waits: for those on the way back, who have the lock soon, and for a callback that is under way. In the child of a fork some may be
+/// counted that it does not have.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 const LOOK: Duration = Duration::from_micros(100);
@@ -76,9 +77,8 @@ fn close(py: Python<'_>) {
     IS_CLOSED.store(true, Ordering::SeqCst);
     py.detach(|| {
         let deadline = Instant::now() + PATIENCE;
-        while RETURNING.load(Ordering::SeqCst) > 0
-            || (CALLING.load(Ordering::SeqCst) > 0 && Instant::now() < deadline)
-        {
+        let is_idle = || RETURNING.load(Ordering::SeqCst) == 0 && CALLING.load(Ordering::SeqCst) == 0;
+        while !is_idle() && Instant::now() < deadline {
             std::thread::sleep(LOOK);
         }
     });

@@ -372,6 +372,8 @@ fn end(
     wait: &Wait<'_>,
     sweep: bool,
 ) -> Result<Vec<(Gateway, Termination)>, WaitError> {
+    // In the child of a fork there is nothing to end: the workers are its parent's.
+    gateways.retain(|gateway| !gateway.link().is_inherited());
     let mut ended = Vec::with_capacity(gateways.len());
     while !gateways.is_empty() {
         let is_relay = |gateway: &Gateway| {

@@ -20,6 +20,8 @@ use crate::template::Template;
 
 /// A worker's process on this machine.
 pub(crate) struct Supervisor {
+    /// Which process looks after it; the child of a fork leaves it alone.
+    generation: u32,
     /// Empty until a template has forked it.
     process: OnceLock<Process>,
     template: Option<Arc<Template>>,
@@ -54,6 +56,7 @@ impl Supervisor {
         let kept = Mutex::new((Tail::default(), shown));
         let stderr = stderr.map(|fd| Arc::new(Stderr { fd: Arc::new(fd), kept }));
         Self {
+            generation: sys::generation(),
             process: OnceLock::new(),
             template,
             no_worker: OnceLock::new(),
@@ -164,6 +167,9 @@ impl Supervisor {
 
     /// Ends the worker and all it started at once.
     pub(crate) fn kill_now(&self) {
+        if self.generation != sys::generation() {
+            return;
+        }
         let alive = self.alive.lock();
         if *alive {
             self.killed.store(true, Ordering::SeqCst);
