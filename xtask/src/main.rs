@@ -5,7 +5,7 @@
 mod api;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -88,7 +88,18 @@ const FUZZ_TARGETS: &str = "fuzz/fuzz_targets";
 /// One of the things that `test` does.
 type Step = Box<dyn Fn() -> Result<()>>;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match perform() {
+        Ok(()) => ExitCode::SUCCESS,
+        // Without a backtrace of xtask itself: what failed is the command, and its last lines are above this one.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform() -> Result<()> {
     // Asked for now, not when this was compiled: a folder of built things may have been filled from another clone.
     let own = std::env::var_os("CARGO_MANIFEST_DIR").context("this is run as `cargo xtask`")?;
     std::env::set_current_dir(Path::new(&own).parent().context("xtask lies in the workspace")?)?;
@@ -156,7 +167,7 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
         if only.is_some_and(|only| !name.contains(only)) {
             continue;
         }
-        say(&format!("== {name}"));
+        say(&format!("== {name} (after {} seconds)", began.elapsed().as_secs()));
         step().with_context(|| format!("the step `{name}` failed"))?;
     }
     say(&format!("== all steps passed in {} seconds", began.elapsed().as_secs()));
