@@ -1,4 +1,4 @@
-"""Fixtures that all tests of the Python package share."""
+"""Fixtures that all tests of the Python package share, and the rule that every test leaves nothing behind; see `leftovers`."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ import pytest
 
 import farexec
 import interpreters
+import leftovers
 import places
 import servers
 
@@ -20,6 +21,9 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "local(reason, *transports): about this machine, left out elsewhere; see tests/places.py")
+
+
+    config.pluginmanager.register(leftovers.Rule(), "leftovers")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -17,22 +17,30 @@ from typing import NoReturn
 PR_SET_CHILD_SUBREAPER = 36
 
 
+def children(parent: int) -> list[int]:
+    """The processes that this one started or adopted, zombies aside."""
+    found = []
+    try:
+        for thread in os.listdir(f"/proc/{parent}/task"):
+            found += map(int, pathlib.Path(f"/proc/{parent}/task/{thread}/children").read_text().split())
+    except OSError:
+        pass  # it has ended meanwhile
+    return [pid for pid in found if not is_zombie(pid)]
+
+
+def is_zombie(pid: int) -> bool:
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 def descendants(ancestor: int) -> list[int]:
     """The processes below this one, zombies aside."""
-    children: dict[int, list[int]] = {}
-    zombies = set()
-    for folder in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        children.setdefault(int(parent), []).append(int(folder.name))
-        if state == "Z":
-            zombies.add(int(folder.name))
-    found = list(children.get(ancestor, []))
+    found = children(ancestor)
     for pid in found:
-        found += children.get(pid, [])
-    return [pid for pid in found if pid not in zombies]
+        found += children(pid)
+    return found
 
 
 def kill_descendants() -> None:

@@ -53,7 +53,9 @@ def test_items_errors_callbacks_and_channels(gateway):
     assert inner.receive(10) == "through"
 
 
-def test_status_while_computing_and_an_end_that_is_told(group, gateway):
+def test_status_while_computing_and_an_end_that_is_told(group, spec):
+    # It would end by itself after its grace, which is not to come first however busy this machine is.
+    gateway = group.makegateway(spec + "//grace=60")
     channel = gateway.remote_exec("channel.send(1)\nwhile True: pass")
     channel.receive(10)
     assert gateway.remote_status().numexecuting == 1
@@ -61,7 +63,7 @@ def test_status_while_computing_and_an_end_that_is_told(group, gateway):
     channel.setcallback(ends.append, endmarker="end")
     began = time.monotonic()
     group.terminate(timeout=1)
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 30
     with pytest.raises(EOFError, match="did not end in time and was killed"):
         channel.waitclose(5)
     assert ends == ["end"] and len(group) == 0

@@ -3,13 +3,17 @@
 //! Each step is a plain command that is printed before it runs, so that it can be repeated by hand.
 
 mod api;
+mod scratch;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+
+use crate::scratch::Scratch;
 
 #[derive(Parser)]
 #[command(about = "Builds and checks farexec")]
@@ -84,6 +88,9 @@ const SPAWNED: [&str; 7] = [
 const SITE: &str = "target/site";
 
 const FUZZ_TARGETS: &str = "fuzz/fuzz_targets";
+
+/// Where the commands of this run have their temporary files.
+static TEMPORARY: OnceLock<PathBuf> = OnceLock::new();
 
 /// One of the things that `test` does.
 type Step = Box<dyn Fn() -> Result<()>>;
@@ -163,12 +170,16 @@ fn test(only: Option<&str>, fuzz: u32) -> Result<()> {
     if fuzz > 0 {
         steps.push(("fuzz", Box::new(move || fuzz_all(fuzz))));
     }
+    let scratch = Scratch::make()?;
+    TEMPORARY.get_or_init(|| scratch.path().to_owned());
     for (name, step) in steps {
         if only.is_some_and(|only| !name.contains(only)) {
             continue;
         }
         say(&format!("== {name} (after {} seconds)", began.elapsed().as_secs()));
-        step().with_context(|| format!("the step `{name}` failed"))?;
+        step()
+            .and_then(|()| scratch.expect_nothing())
+            .with_context(|| format!("the step `{name}` failed"))?;
     }
     say(&format!("== all steps passed in {} seconds", began.elapsed().as_secs()));
     Ok(())
@@ -303,6 +314,7 @@ fn run(command: &mut Command) -> Result<()> {
     let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
     let shown = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     say(&format!("$ {shown}"));
+    command.envs(TEMPORARY.get().map(|folder| ("TMPDIR", folder)));
     let status = command.status().with_context(|| format!("could not run `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` failed: {status}");

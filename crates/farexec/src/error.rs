@@ -113,6 +113,9 @@ pub enum StartError {
     /// The caller was called away while the worker started.
     #[error("interrupted while a worker started")]
     Interrupted,
+    /// All gateways of the group were ended while the worker started.
+    #[error("the group was terminated while a worker started")]
+    Terminated,
     /// The system refused something that every gateway needs.
     #[error("the system refused what a gateway needs")]
     System(#[from] io::Error),

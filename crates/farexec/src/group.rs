@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::error::{ExecError, StartError};
 use crate::gateway::{Gateway, Termination};
 use crate::interpreter;
-use crate::limits::DROP_TIMEOUT;
+use crate::limits::{DROP_TIMEOUT, LAUNCH_END};
 use crate::monitor;
 use crate::multichannel::MultiChannel;
 use crate::output::{self, OutputLine, Outputs};
@@ -31,6 +31,8 @@ struct Inner {
     members: Arc<Mutex<Members>>,
     /// Counts what changes about the members.
     changes: AtomicUsize,
+    /// Tells that a launch is over.
+    launched: Condvar,
     execmodel: Mutex<ExecModel>,
     masters: Masters,
     outputs: Arc<Outputs>,
@@ -41,6 +43,12 @@ pub(crate) struct Members {
     pub(crate) gateways: Vec<Gateway>,
     /// Ids given to gateways that are starting.
     pub(crate) reserved: Vec<String>,
+    /// Gateways whose processes run, and which are no members yet.
+    starting: Vec<Gateway>,
+    /// How often all gateways were ended: what began to start before that is not to become a member.
+    terminations: u64,
+    /// What is starting: at each, how often all gateways had been ended when it began.
+    launches: Vec<u64>,
     /// How many workers were lost and replaced.
     pub(crate) restarts: u64,
     /// Why the last of those ended that are no members any more.
@@ -110,7 +118,18 @@ impl Group {
     /// # Errors
     /// [`StartError`]
     pub fn start(&self, specs: Vec<Spec>, wait: &Wait<'_>) -> Result<Vec<Gateway>, StartError> {
-        self.launch(specs, wait, true).into_iter().collect()
+        self.launch(specs, wait, true, self.terminations()).into_iter().collect()
+    }
+
+    /// How often all gateways were ended so far.
+    pub(crate) fn terminations(&self) -> u64 {
+        self.0.members.lock().terminations
+    }
+
+    /// Makes a gateway, unless all were ended since it was asked for how often.
+    pub(crate) fn start_unless_ended(&self, spec: Spec, terminations: u64) -> Result<Gateway, StartError> {
+        let started = self.launch(vec![spec], &Wait::forever(), true, terminations);
+        started.into_iter().next().unwrap_or(Err(StartError::Interrupted))
     }
 
     /// Makes several gateways at once, each on its own: one that fails takes no other along. The results are in the order of the
@@ -128,11 +147,18 @@ impl Group {
     /// # Ok::<(), farexec::SpecError>(())
     /// ```
     pub fn start_each(&self, specs: Vec<Spec>, wait: &Wait<'_>) -> Vec<Result<Gateway, StartError>> {
-        self.launch(specs, wait, false)
+        self.launch(specs, wait, false, self.terminations())
     }
 
-    /// Starts workers together. `all`: either all of them are there in the end, or none, and the only result is why.
-    fn launch(&self, specs: Vec<Spec>, wait: &Wait<'_>, all: bool) -> Vec<Result<Gateway, StartError>> {
+    /// Starts workers together. `all`: either all of them are there in the end, or none, and the only result is why. None of them is if
+    /// `terminations` is not, or does not stay, how often all gateways of the group were ended.
+    fn launch(
+        &self,
+        specs: Vec<Spec>,
+        wait: &Wait<'_>,
+        all: bool,
+        terminations: u64,
+    ) -> Vec<Result<Gateway, StartError>> {
         monitor::join(&self.0.members);
         let launch = Launch {
             execmodel: self.execmodel(),
@@ -140,7 +166,7 @@ impl Group {
             present: Present::default(),
             wait: wait.blocking(),
         };
-        let ids = self.reserve_ids(&specs);
+        let ids = self.reserve_ids(&specs, terminations);
         let taken: Vec<String> = ids.iter().flatten().cloned().collect();
         let mut results: Vec<Result<Gateway, StartError>> = Vec::with_capacity(specs.len());
         let is_off = |results: &[Result<_, _>]| all && results.iter().any(Result::is_err);
@@ -150,7 +176,7 @@ impl Group {
             transport::prepare(&specs, &self.0.masters);
             for (spec, id) in specs.into_iter().zip(ids) {
                 let result = id.and_then(|id| self.start_one(spec, &id, &results, &launch));
-                results.push(result);
+                results.push(result.and_then(|gateway| self.keep_starting(gateway, terminations)));
                 if is_off(&results) {
                     break;
                 }
@@ -166,17 +192,39 @@ impl Group {
         }
         let is_off = is_off(&results);
         let mut members = self.0.members.lock();
+        let is_ended = members.terminations != terminations;
         members.reserved.retain(|id| !taken.contains(id));
-        if !is_off {
+        members.starting.retain(|gateway| !taken.iter().any(|id| id == gateway.id()));
+        if !is_off && !is_ended {
             members.gateways.extend(results.iter().flatten().cloned());
             self.0.changes.fetch_add(1, Ordering::SeqCst);
         }
         drop(members);
-        if is_off {
+        if is_off || is_ended {
             results.iter().flatten().for_each(Gateway::kill);
             results.retain(Result::is_err);
         }
+        if is_ended {
+            results = taken.iter().map(|_| Err(StartError::Terminated)).collect();
+        }
+        let mut members = self.0.members.lock();
+        if let Some(own) = members.launches.iter().position(|began| *began == terminations) {
+            members.launches.swap_remove(own);
+        }
+        self.0.launched.notify_all();
         results
+    }
+
+    /// Keeps a gateway whose process has started where [`terminate_with`](Self::terminate_with) finds it.
+    fn keep_starting(&self, gateway: Gateway, terminations: u64) -> Result<Gateway, StartError> {
+        let mut members = self.0.members.lock();
+        if members.terminations == terminations {
+            members.starting.push(gateway.clone());
+            return Ok(gateway);
+        }
+        drop(members);
+        gateway.kill();
+        Err(StartError::Terminated)
     }
 
     /// Starts a worker beside those that `started` has, without waiting for its answer.
@@ -248,8 +296,10 @@ impl Group {
         gateway.wait_started(Instant::now(), wait).map(|()| gateway)
     }
 
-    fn reserve_ids(&self, specs: &[Spec]) -> Vec<Result<String, StartError>> {
+    /// The beginning of a launch: names for what is to start.
+    fn reserve_ids(&self, specs: &[Spec], terminations: u64) -> Vec<Result<String, StartError>> {
         let mut members = self.0.members.lock();
+        members.launches.push(terminations);
         let mut reserve = |spec: &Spec| {
             let id = match &spec.id {
                 Some(id) if members.has(id) => return Err(StartError::DuplicateId(id.clone())),
@@ -332,7 +382,8 @@ impl Group {
     /// Ends all gateways and empties the group: asks the workers to end, waits for all of them until one deadline, then kills
     /// those that are left together with what they started. Returns what came of each.
     ///
-    /// What workers that end in time have started ends with them too.
+    /// What workers that end in time have started ends with them too. A worker that is just starting, in another thread or to
+    /// replace one of a map, is not waited for: it is ended, and whoever started it gets [`StartError::Terminated`].
     ///
     /// # Errors
     /// [`WaitError::Interrupted`] cannot happen here; it is for [`terminate_with`](Self::terminate_with).
@@ -350,7 +401,9 @@ impl Group {
         wait: &Wait<'_>,
         sweep: bool,
     ) -> Result<Vec<(Gateway, Termination)>, WaitError> {
+        let launches = self.end_launches();
         let ended = end(self.gateways(), &wait.blocking(), sweep)?;
+        self.wait_for_launches(launches, &wait.blocking().within(LAUNCH_END))?;
         for (gateway, _) in &ended {
             self.remove(gateway);
         }
@@ -359,6 +412,33 @@ impl Group {
         }
         self.0.outputs.settle();
         Ok(ended)
+    }
+}
+
+impl Group {
+    /// Kills what is just starting. Returns how often all gateways have been ended now.
+    fn end_launches(&self) -> u64 {
+        let mut members = self.0.members.lock();
+        members.terminations += 1;
+        let (terminations, starting) = (members.terminations, members.starting.clone());
+        drop(members);
+        starting.iter().for_each(Gateway::begin_kill);
+        terminations
+    }
+
+    /// Waits until the launches are over that began before. One that takes its time ends by itself what it has started.
+    fn wait_for_launches(&self, terminations: u64, wait: &Wait<'_>) -> Result<(), WaitError> {
+        let mut members = self.0.members.lock();
+        while members.launches.iter().any(|began| *began < terminations) {
+            match wait.check() {
+                Ok(()) => {}
+                Err(WaitError::Timeout) => break,
+                Err(error) => return Err(error),
+            }
+            let nap = wait.deaf_nap().unwrap_or(LAUNCH_END);
+            self.0.launched.wait_for(&mut members, nap);
+        }
+        Ok(())
     }
 }
 

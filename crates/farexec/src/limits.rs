@@ -36,6 +36,9 @@ pub(crate) const GONE_AFTER_KILL: Duration = Duration::from_secs(5);
 /// What a group that is dropped, or left at the end of a program, gives its workers to end.
 pub(crate) const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long ending a group waits for what was just starting, and is being ended, too.
+pub(crate) const LAUNCH_END: Duration = Duration::from_secs(1);
+
 /// Bytes that a coordinator may have queued for a worker before a sender waits for it. A worker queues nothing that its code sends.
 pub(crate) const SEND_HIGH_WATER: usize = 1 << 20;
 

@@ -103,6 +103,8 @@ pub(crate) struct Link {
     /// How a process exited that is not ours to wait for, as far as somebody told.
     far_exit: OnceLock<i32>,
     end: OnceLock<EndReason>,
+    /// Whether every channel has been told of the end.
+    all_told: AtomicBool,
     /// Which process made it; its child after a fork may not touch what both have.
     generation: u32,
     /// What such a child is told.
@@ -214,6 +216,7 @@ impl Link {
             far_pid: AtomicU32::new(0),
             far_exit: OnceLock::new(),
             end: OnceLock::new(),
+            all_told: AtomicBool::new(false),
             generation: sys::generation(),
             inherited: OnceLock::new(),
         });

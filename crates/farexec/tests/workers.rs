@@ -29,12 +29,12 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// A file in the temporary folder. None is executed itself: a test beside this one may fork while it is open for writing, and the system
+/// A file that is removed in the end. None is executed itself: a test beside this one may fork while it is open for writing, and the system
 /// would then find its text busy.
-fn script(name: &str, text: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("farexec-{}-{name}", std::process::id()));
-    std::fs::write(&path, text).unwrap();
-    path
+fn script(name: &str, text: &str) -> tempfile::TempPath {
+    let file = tempfile::Builder::new().suffix(name).tempfile().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file.into_temp_path()
 }
 
 fn start_error(spec: &str) -> StartError {
@@ -128,7 +128,8 @@ fn a_group_shares_a_template_once_its_interpreter_is_known() {
 
 #[test]
 fn environment_directory_and_niceness_are_there_when_the_process_starts() {
-    let directory = std::env::temp_dir().join(format!("farexec-{}-made/deep", std::process::id()));
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("made/deep");
     let spec =
         format!("popen//chdir={}//nice=3//env:FAREXEC_TEST=yes//env:PYTHONHASHSEED=0", directory.display());
     let group = Group::new();
@@ -195,19 +196,23 @@ fn a_grandchild_that_holds_the_pipe_does_not_hide_the_death() {
     let gateway = group.make_gateway("popen").unwrap();
     let source = "
         import os, sys, time
-        if os.fork() == 0:
+        grandchild = os.fork()
+        if grandchild == 0:
             os.setsid()
             time.sleep(20)
             os._exit(0)
-        channel.send(os.getpid())
+        channel.send(grandchild)
         os._exit(3)
     ";
     let began = Instant::now();
     let channel = gateway.remote_exec(source).unwrap();
-    channel.receive::<i64>().unwrap();
+    let grandchild: u32 = channel.receive().unwrap();
     assert!(matches!(channel.receive::<Value>(), Err(ReceiveError::End(_))));
     assert_eq!(gateway.end_reason().unwrap().cause(), &Cause::Exited(3));
     assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(
+        std::process::Command::new("kill").arg("-9").arg(grandchild.to_string()).status().unwrap().success()
+    );
 }
 
 #[test]
@@ -305,7 +310,7 @@ fn a_function_in_a_file_is_called_with_its_arguments() {
     );
     let group = Group::new();
     let gateway = group.make_gateway("popen").unwrap();
-    let channel = gateway.remote_exec(Source::function(&path, "scale").with("factor", 7)).unwrap();
+    let channel = gateway.remote_exec(Source::function(&*path, "scale").with("factor", 7)).unwrap();
     channel.send(&6).unwrap();
     assert_eq!(channel.receive::<i64>().unwrap(), 42);
     let Err(ReceiveError::Remote(error)) = channel.receive::<Value>() else { panic!("no error") };
@@ -408,4 +413,26 @@ fn gateways_that_threads_start_at_once_know_their_own_processes() {
             });
         }
     });
+}
+
+#[test]
+fn what_is_starting_when_a_group_is_ended_ends_with_it() {
+    for pause in (0..40).step_by(4) {
+        let group = Group::new();
+        let starting = group.clone();
+        let thread = std::thread::spawn(move || starting.make_gateways(["popen//start=spawn", "popen"]));
+        std::thread::sleep(Duration::from_millis(pause));
+        group.terminate(Duration::from_secs(10)).unwrap();
+        assert!(group.is_empty());
+        match thread.join().unwrap() {
+            // It had not begun, or it was there before.
+            Ok(gateways) => {
+                group.terminate(Duration::from_secs(10)).unwrap();
+                let pids = gateways.iter().filter_map(farexec::Gateway::pid);
+                pids.for_each(|pid| wait_until("a worker goes on", || !is_running(pid)));
+            }
+            Err(error) => assert!(matches!(error, StartError::Terminated), "{error}"),
+        }
+        assert!(group.is_empty());
+    }
 }

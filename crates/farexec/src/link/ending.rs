@@ -35,9 +35,11 @@ impl Link {
         }
     }
 
-    /// Waits until the gateway has ended.
+    /// Waits until the gateway has ended, and all its channels have been told.
     pub(crate) fn wait_end(self: &Arc<Self>, wait: &Wait<'_>) -> Result<EndReason, WaitError> {
-        self.wait(None, wait, || self.end.get().cloned())
+        self.wait(None, wait, || {
+            self.all_told.load(Ordering::SeqCst).then(|| self.end.get().cloned()).flatten()
+        })
     }
 
     pub(super) fn process_is_gone(&self) -> bool {
@@ -216,6 +218,7 @@ impl Link {
         for (inbox, _) in channels {
             inbox.close(ChannelEnd::Gateway(reason.clone()));
         }
+        self.all_told.store(true, Ordering::SeqCst);
         if let Some(duties) = &self.duties {
             duties.see_to_the_end(self, reason.cause(), grace);
         }

@@ -34,6 +34,8 @@ pub(super) struct Pool {
     options: MapOptions,
     deliveries: Deliveries,
     began: Instant,
+    /// How often all gateways of the group had been ended then.
+    terminations: u64,
     workers: HashMap<usize, Worker>,
     next: usize,
     /// The state of the group that is known here.
@@ -85,6 +87,7 @@ impl Pool {
             options: options.clone(),
             deliveries: Deliveries::default(),
             began: Instant::now(),
+            terminations: group.terminations(),
             workers: HashMap::new(),
             next: 0,
             seen: None,
@@ -295,17 +298,17 @@ impl Pool {
         spec.id = None;
         let of = gateway.id().to_owned();
         let (group, restarted) = (self.group.clone(), Arc::clone(&self.restarted));
-        let deliveries = self.deliveries.clone();
+        let (deliveries, terminations) = (self.deliveries.clone(), self.terminations);
         let start = move || {
             let mut tries = 0;
             let result = loop {
                 tries += 1;
-                match group.start(vec![spec.clone()], &Wait::forever()) {
+                match group.start_unless_ended(spec.clone(), terminations) {
+                    Err(StartError::Terminated) => break Err(StartError::Terminated),
                     Err(_) if tries < MAP_RESTARTS => std::thread::sleep(MAP_RESTART_PAUSE),
-                    result => break result.map(|mut made| made.pop()),
+                    result => break result,
                 }
             };
-            let result = result.and_then(|made| made.ok_or(StartError::Interrupted));
             restarted.lock().push(Restarted { of, result });
             deliveries.nudge();
         };

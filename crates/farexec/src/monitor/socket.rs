@@ -109,9 +109,13 @@ impl Program {
 /// # Errors
 /// [`MonitorError`] if the directory of the sockets cannot be trusted or read.
 pub fn programs() -> Result<Vec<Program>, MonitorError> {
-    let directory = directory()?;
+    let directory = directory();
     let unread = |source| MonitorError::Directory { path: directory.clone(), source };
     let mut found = Vec::new();
+    if !directory.try_exists().map_err(unread)? {
+        return Ok(found);
+    }
+    trust(&directory)?;
     for entry in std::fs::read_dir(&directory).map_err(unread)? {
         let path = entry.map_err(unread)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -145,10 +149,11 @@ pub(super) fn is_open() -> bool {
 }
 
 fn open(wanted: OsString) -> Result<PathBuf, Box<dyn std::error::Error>> {
-    let path = if wanted == "1" {
+    let wanted_by_default = wanted == "1";
+    let path = if wanted_by_default {
         // Those that were killed have left theirs.
         programs()?;
-        directory()?.join(format!("{}{SUFFIX}", sys::process_id()))
+        made_directory()?.join(format!("{}{SUFFIX}", sys::process_id()))
     } else {
         std::path::absolute(wanted)?
     };
@@ -159,6 +164,14 @@ fn open(wanted: OsString) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let mut unnamed = path.clone().into_os_string();
     unnamed.push(format!(".{}", sys::process_id()));
     let listener = UnixListener::bind(&unnamed)
+        .or_else(|error| match error.kind() {
+            // Another program that ended just now has removed the directory.
+            io::ErrorKind::NotFound if wanted_by_default => {
+                made_directory().map_err(io::Error::other)?;
+                UnixListener::bind(&unnamed)
+            }
+            _ => Err(error),
+        })
         .map_err(|error| format!("cannot open a socket at `{}`: {error}", path.display()))?;
     std::fs::set_permissions(&unnamed, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     std::fs::rename(&unnamed, &path)?;
@@ -190,6 +203,10 @@ extern "C" fn remove_own() {
         && *generation == sys::generation()
     {
         let _ = std::fs::remove_file(path);
+        // The last one takes the directory along. Another program may make its socket there just now, and finds a new directory.
+        if path.parent() == Some(&directory()) {
+            let _ = std::fs::remove_dir(directory());
+        }
     }
 }
 
@@ -201,21 +218,34 @@ fn remove_stale(path: &Path) -> bool {
         && std::fs::remove_file(path).is_ok()
 }
 
-/// Where the sockets are, which only this user may use.
-fn directory() -> Result<PathBuf, MonitorError> {
-    let path = match std::env::var_os("XDG_RUNTIME_DIR") {
+/// Where the sockets are.
+fn directory() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(runtime) if Path::new(&runtime).is_dir() => Path::new(&runtime).join("farexec"),
         _ => std::env::temp_dir().join(format!("farexec-{}", sys::user_id())),
-    };
-    let unmade = |source| MonitorError::Directory { path: path.clone(), source };
+    }
+}
+
+/// The same, which is there then.
+fn made_directory() -> Result<PathBuf, MonitorError> {
+    let path = directory();
     match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unmade(error)),
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(MonitorError::Directory { path, source });
+        }
         _ => {}
     }
-    let metadata = std::fs::symlink_metadata(&path).map_err(unmade)?;
+    trust(&path)?;
+    Ok(path)
+}
+
+/// Fails if others than this user may use a directory.
+fn trust(path: &Path) -> Result<(), MonitorError> {
+    let unread = |source| MonitorError::Directory { path: path.into(), source };
+    let metadata = std::fs::symlink_metadata(path).map_err(unread)?;
     if metadata.is_dir() && metadata.uid() == sys::user_id() && metadata.mode() & 0o077 == 0 {
-        Ok(path)
+        Ok(())
     } else {
-        Err(MonitorError::Unsafe(path))
+        Err(MonitorError::Unsafe(path.into()))
     }
 }
