@@ -25,7 +25,10 @@ def name_of(pid):
     """The command line of a process, or what is known without one; empty if it is gone."""
     try:
         folder = pathlib.Path(f"/proc/{pid}")
-        return folder.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip() or folder.joinpath("comm").read_text().strip()
+        return (
+            folder.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            or folder.joinpath("comm").read_text().strip()
+        )
     except OSError:
         return ""
 
