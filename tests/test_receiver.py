@@ -1,6 +1,6 @@
-"""The far end of rsync, in a real worker, against a coordinator that sends it anything: it ends, it leaves no part of a file, and it touches
-nothing outside of its destination. It is in a sandbox, which can write nowhere else than in the folder of its test: what it must not do, it
-would do for real."""
+"""The far end of rsync, in a real worker, against a coordinator that sends it anything: it ends, it leaves no part of a file, and it
+touches nothing outside of its destination. It is in a sandbox, which can write nowhere else than in the folder of its test: what it must
+not do, it would do for real."""
 
 import itertools
 import os
