@@ -53,6 +53,7 @@ class Rule:
         # Where pytest's own folders are, `tmp_path` among them, which it keeps for a while.
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="fx-"))
+        self.folder.chmod(0o755)  # tests work as other users too
         os.environ["TMPDIR"] = tempfile.tempdir = str(self.folder)
         self.known_files = self.files()
 
