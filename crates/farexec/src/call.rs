@@ -126,7 +126,7 @@ impl RemoteFunction {
     /// # Errors
     /// [`CallError`]; nothing is called then.
     pub fn start(&self, arguments: &impl Encode, keywords: Option<&impl Encode>) -> Result<Call, CallError> {
-        let lanes = self.gateway.lanes();
+        let lanes = &self.gateway.link().lanes;
         let mut lane = match lanes.0.lock().pop() {
             Some(lane) => lane,
             None => Lane::open(&self.gateway)?,
@@ -188,7 +188,7 @@ impl Call {
         match received {
             Ok(payload) => {
                 let gateway = lane.channel.gateway().clone();
-                gateway.lanes().keep(lane);
+                gateway.link().lanes.keep(lane);
                 Ok(payload)
             }
             Err(ReceiveError::Remote(error) | ReceiveError::End(ChannelEnd::Error(error))) => {
@@ -200,14 +200,13 @@ impl Call {
     }
 }
 
-/// The lanes of a gateway that nobody uses at present.
+/// The lanes of a gateway that nobody uses at present. Each keeps its gateway, so these are dropped when that ends.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes(Mutex<Vec<Lane>>);
 
 impl Lanes {
     fn keep(&self, lane: Lane) {
         let mut lanes = self.0.lock();
-        // A gateway that has ended keeps none, since a lane keeps its gateway.
         if lane.known.len() <= LANE_FUNCTIONS && lane.channel.gateway().is_alive() {
             lanes.push(lane);
         }

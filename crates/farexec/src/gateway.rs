@@ -11,7 +11,6 @@ use farexec_proto::handshake::PROTOCOL_VERSION;
 use farexec_proto::session::write_credit;
 use farexec_proto::{ChannelId, Encoding, frame};
 
-use crate::call::Lanes;
 use crate::channel::Channel;
 use crate::end::{Cause, EndReason};
 use crate::error::{ExecError, GatewayError, StartError};
@@ -42,7 +41,6 @@ struct Inner {
     execmodel: ExecModel,
     interpreter: Option<(interpreter::Command, Setting)>,
     hello: OnceLock<Hello>,
-    lanes: Lanes,
     imports: Imports,
     load: Load,
     /// The process that made it: in the child of a fork it is not the child's to end.
@@ -89,7 +87,6 @@ impl Gateway {
             execmodel,
             interpreter,
             hello: OnceLock::new(),
-            lanes: Lanes::default(),
             imports: Imports::default(),
             load: Load::default(),
             process: sys::process_id(),
@@ -106,7 +103,6 @@ impl Gateway {
             execmodel,
             interpreter: None,
             hello: OnceLock::new(),
-            lanes: Lanes::default(),
             imports: Imports::default(),
             load: Load::default(),
             process: sys::process_id(),
@@ -177,10 +173,6 @@ impl Gateway {
 
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.0.link
-    }
-
-    pub(crate) fn lanes(&self) -> &Lanes {
-        &self.0.lanes
     }
 
     pub(crate) fn imports(&self) -> &Imports {
@@ -355,7 +347,7 @@ impl Gateway {
         Ok(send_reconfigure(link, id, py2str_as_py3str, py3str_as_py2str)?)
     }
 
-    /// Asks the worker to end, and returns at once.
+    /// Asks the worker to end, and returns at once. Its group knows it until it starts others after that end.
     pub fn exit(&self) {
         if self.is_ours() {
             self.0.link.ask_to_end(self.farewell(), false);
@@ -412,7 +404,6 @@ impl Gateway {
     /// What came of it.
     pub(crate) fn termination(&self) -> Termination {
         let end = self.0.link.wait_end(&Wait::at_most(GONE_AFTER_KILL));
-        self.0.lanes.clear();
         match end {
             Ok(reason) if *reason.cause() == Cause::Killed => Termination::Killed,
             Ok(_) => Termination::Ended,

@@ -166,6 +166,7 @@ impl Group {
             present: Present::default(),
             wait: wait.blocking(),
         };
+        self.let_go();
         let ids = self.reserve_ids(&specs, terminations);
         let taken: Vec<String> = ids.iter().flatten().cloned().collect();
         let mut results: Vec<Result<Gateway, StartError>> = Vec::with_capacity(specs.len());
@@ -294,6 +295,15 @@ impl Group {
         };
         let gateway = Gateway::start(spec, gateway.id(), execmodel, &surroundings)?;
         gateway.wait_started(Instant::now(), wait).map(|()| gateway)
+    }
+
+    /// Forgets gateways that have ended because they were asked to. What they hold may be what the next ones need.
+    fn let_go(&self) {
+        let mut members = self.0.members.lock();
+        let is_over = |gateway: &mut Gateway| !gateway.is_alive() && gateway.link().was_asked_to_end();
+        let over: Vec<Gateway> = members.gateways.extract_if(.., is_over).collect();
+        drop(members);
+        drop(over);
     }
 
     /// The beginning of a launch: names for what is to start.

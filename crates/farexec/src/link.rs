@@ -39,6 +39,7 @@ use farexec_proto::session::{Event, Session, Side, write_credit};
 use farexec_proto::{ChannelId, Encoding};
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::call::Lanes;
 use crate::end::{Cause, ChannelEnd, EndReason};
 use crate::inbox::{Inbox, SharedCoercion};
 use crate::limits::{BREATH, LONGEST_GRACE, READ_CHUNK, READS_PER_TURN, SEND_HIGH_WATER};
@@ -103,6 +104,8 @@ pub(crate) struct Link {
     /// How a process exited that is not ours to wait for, as far as somebody told.
     far_exit: OnceLock<i32>,
     end: OnceLock<EndReason>,
+    /// What calls go over.
+    pub(crate) lanes: Lanes,
     /// Why the input ends, if whoever carries it knows.
     why_it_ends: OnceLock<String>,
     /// Whether every channel has been told of the end.
@@ -218,6 +221,7 @@ impl Link {
             far_pid: AtomicU32::new(0),
             far_exit: OnceLock::new(),
             end: OnceLock::new(),
+            lanes: Lanes::default(),
             why_it_ends: OnceLock::new(),
             all_told: AtomicBool::new(false),
             generation: sys::generation(),

@@ -35,6 +35,11 @@ impl Link {
         }
     }
 
+    /// Whether it was asked to end, from here or by whoever started this worker.
+    pub(crate) fn was_asked_to_end(&self) -> bool {
+        self.asked_to_end.load(Ordering::SeqCst)
+    }
+
     /// Waits until the gateway has ended, and all its channels have been told.
     pub(crate) fn wait_end(self: &Arc<Self>, wait: &Wait<'_>) -> Result<EndReason, WaitError> {
         self.wait(None, wait, || {
@@ -226,6 +231,7 @@ impl Link {
         for (inbox, _) in channels {
             inbox.close(ChannelEnd::Gateway(reason.clone()));
         }
+        self.lanes.clear();
         self.all_told.store(true, Ordering::SeqCst);
         if let Some(duties) = &self.duties {
             duties.see_to_the_end(self, reason.cause(), grace);
