@@ -177,6 +177,16 @@ def test_the_screen(watch, keys, code):
     program.finish()
 
 
+def test_the_screen_says_in_one_line_why_a_worker_was_lost(watch):
+    # Only the first line was shown, which ends before what the worker had to say.
+    program = watch()
+    program.wait_for_work()
+    with Screen(program, "--interval=0.05") as terminal:
+        terminal.resize(24, 200)
+        program.let_end(0, "die: no room\n")
+        terminal.wait_until_seen("exited with status 3; its last words on standard error: die: no room")
+
+
 def test_the_screen_says_that_the_program_has_ended_and_a_signal_ends_it(watch):
     program = watch()
     program.wait_for_work()

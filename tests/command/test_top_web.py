@@ -192,6 +192,22 @@ def test_a_signal_ends_it(watch, serve, asked):
     assert web.process.wait(30) == 130
 
 
+def test_who_asks_and_reads_nothing_does_not_keep_it_from_ending(watch, serve):
+    web = serve(watch())
+    with socket.socket() as connection:
+        connection.settimeout(30)
+        # The less there is room for here, the sooner the answers have nowhere to go.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", web.port))
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: nobody\r\n\r\n" * 50_000)
+        deadline = time.monotonic() + 30
+        with pytest.raises(TimeoutError):
+            while time.monotonic() < deadline:
+                urllib.request.urlopen(web.address, timeout=1).close()
+        os.kill(web.process.pid, signal.SIGTERM)
+        assert web.process.wait(30) == 130
+
+
 def test_at_a_terminal_it_says_how_it_ends(watch):
     program = watch()
     program.wait_for_work()

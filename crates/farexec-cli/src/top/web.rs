@@ -6,7 +6,8 @@
 
 use std::io::Cursor;
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -17,7 +18,7 @@ use tiny_http::{Header, Method, Request, Response, Server};
 
 use super::snapshot::{COLUMNS, History};
 use super::timeline::{LOOKS, Timeline};
-use super::{Arguments, GLANCE, ask};
+use super::{Arguments, ask, pause};
 use crate::exit::{self, Failure};
 use crate::screen::Screen;
 use crate::stop::Stop;
@@ -53,23 +54,39 @@ pub(super) fn serve(arguments: &Arguments, program: &Program, screen: &Screen) -
     if screen.results_are_read() {
         screen.say(&"Who has this address can see the page. Ctrl-C ends it.");
     }
-    let mut next = Instant::now() + arguments.interval;
-    while !stop.is_asked() {
-        let left = next.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            page.look(program)?;
-            next = Instant::now() + arguments.interval;
-            continue;
+    let page = Arc::new(Mutex::new(page));
+    let answering = answer_all(server, Arc::clone(&page))?;
+    while pause(arguments.interval, &stop) {
+        let told = program.snapshot();
+        let mut page = lock(&page);
+        match told {
+            Ok(line) => page.take(&line)?,
+            Err(_) => page.history.ended = true,
         }
-        let received = server.recv_timeout(left.min(GLANCE));
-        let lost = |error| Failure::new(exit::FAILED, format!("the page cannot be shown any more: {error}"));
-        if let Some(request) = received.map_err(lost)? {
-            let answer = page.answer(&request);
-            // Who asked may have gone.
-            let _ = request.respond(answer);
+        if answering.is_finished() {
+            return Err(Failure::new(exit::FAILED, "the page cannot be shown any more: nobody can connect"));
         }
     }
     Ok(exit::STOPPED)
+}
+
+/// Answers whoever asks, in a thread of its own, which nobody waits for: who asks and does not read the answer holds up the page, but not
+/// the end of the command.
+fn answer_all(server: Server, page: Arc<Mutex<Page>>) -> Result<JoinHandle<()>, Failure> {
+    let answer = move || {
+        for request in server.incoming_requests() {
+            let answer = lock(&page).answer(&request);
+            // Who asked may have gone.
+            let _ = request.respond(answer);
+        }
+    };
+    let thread = thread::Builder::new().name("farexec-page".into()).spawn(answer);
+    thread.map_err(|error| Failure::new(exit::FAILED, format!("no thread for the page: {error}")))
+}
+
+/// The page, also after a thread panicked that had it: it is whole.
+fn lock(page: &Mutex<Page>) -> MutexGuard<'_, Page> {
+    page.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Page {
@@ -99,14 +116,6 @@ impl Page {
         };
         page.take(first)?;
         Ok(page)
-    }
-
-    fn look(&mut self, program: &Program) -> Result<(), Failure> {
-        if let Ok(line) = program.snapshot() {
-            return self.take(&line);
-        }
-        self.history.ended = true;
-        Ok(())
     }
 
     fn take(&mut self, line: &str) -> Result<(), Failure> {
