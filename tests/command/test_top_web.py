@@ -366,6 +366,8 @@ def test_a_hundred_gateways(watch, serve, look):
     expect(page.locator("#gateways tbody tr")).to_have_count(100)
     expect(page.locator("#lanes canvas")).to_have_count(100)
     wait_for_pixels(page, 99, "busy")
+    # In the order in which people count.
+    assert [row[0] for row in cells(page)] == [f"gw{number}" for number in range(100)]
     for number in range(100):
         program.let_end(number)
     expect(page.locator("#lanes i", has_text="1 done")).to_have_count(100)

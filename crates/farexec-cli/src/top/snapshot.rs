@@ -128,9 +128,9 @@ impl History {
     pub(super) fn sorted(&self, column: usize, reversed: bool) -> Vec<Row> {
         let mut rows = self.rows();
         rows.sort_by_cached_key(|row| match (COLUMNS[column].cell)(row) {
-            Cell::Text(text) => (0, text),
-            Cell::Number(number) | Cell::Bytes(number) => (number, String::new()),
-            Cell::Nothing => (0, String::new()),
+            Cell::Text(text) => (0, by_number(&text)),
+            Cell::Number(number) | Cell::Bytes(number) => (number, Vec::new()),
+            Cell::Nothing => (0, Vec::new()),
         });
         if reversed {
             rows.reverse();
@@ -155,6 +155,21 @@ impl History {
     pub(super) fn last_error(&self) -> Option<&str> {
         self.last["groups"].as_array()?.iter().rev().find_map(|group| group["last_error"].as_str())
     }
+}
+
+/// By what a text is sorted, so that `gw2` comes before `gw10`: its words, each with how long the number behind it is, and the number.
+fn by_number(text: &str) -> Vec<(String, usize, String)> {
+    let is_digit = |c: char| c.is_ascii_digit();
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (word, after) = rest.split_at(rest.find(is_digit).unwrap_or(rest.len()));
+        let (number, after) = after.split_at(after.find(|c| !is_digit(c)).unwrap_or(after.len()));
+        let number = number.trim_start_matches('0');
+        parts.push((word.to_owned(), number.len(), number.to_owned()));
+        rest = after;
+    }
+    parts
 }
 
 /// What went over a gateway between two tellings. `None` of one that is starting.
@@ -332,6 +347,14 @@ mod tests {
         history.take(&two.to_string())?;
         assert_eq!((cells(&history)[0].as_str(), cells(&history)[7].as_str()), ("0:gw0", "100"));
         Ok(())
+    }
+
+    #[test]
+    fn names_are_sorted_by_the_numbers_in_them() {
+        let sorted =
+            ["", "1:gw0", "10:gw0", "gw", "gw0", "gw2", "gw2-1a", "gw2-12", "gw010", "gw11", "web01"];
+        assert!(sorted.is_sorted_by_key(|name| by_number(name)));
+        assert!(["gw10", "gw2"].iter().rev().is_sorted_by_key(|name| by_number(name)));
     }
 
     #[test]

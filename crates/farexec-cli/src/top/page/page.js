@@ -124,6 +124,7 @@ function showLanes() {
   const { times, lanes: told } = shown.timeline;
   const most = Math.max(0, ...told.flatMap(({ slices }) => slices.map((slice) => (slice?.[1] ?? 0) + (slice?.[2] ?? 0))));
   span.textContent = `The last ${duration(shown.span)}, now at the right. A bar as high as its lane: ${most || "no"} items between two looks.`;
+  lanes.classList.toggle("many", told.length > 30);
   while (lanes.children.length > told.length) {
     lanes.lastElementChild.remove();
   }
