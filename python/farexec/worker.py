@@ -84,7 +84,12 @@ def main(incoming=None, outgoing=None, problem=None):
     payload = read_exactly(incoming, length)
     if payload is None:
         return
-    start = load_start(payload)
+    try:
+        start = load_start(payload)
+        start.get("protocol")
+    except (LoadError, AttributeError) as error:
+        sys.stderr.write("farexec worker: its START cannot be read: %s\n" % error)
+        sys.exit(1)
     if not forked or not SET_UP_BY.isdisjoint(start):
         problem = problem or apply_start(start)
     if start.get("push") and may_be_native(start) and find_extension() is None:

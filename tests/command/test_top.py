@@ -111,7 +111,7 @@ def test_of_several_programs_one_is_to_be_named(watch):
     result = programs[0].top()
     assert result.returncode == 2 and "there are several programs" in result.stderr
     for program in programs:
-        # The console script is an argument of its interpreter.
+        # The console script of the Python package is run by an interpreter.
         assert re.search(rf"\n  {program.process.pid}  (\S+ )?{re.escape(shell.COMMAND)} map ", result.stderr)
 
 
