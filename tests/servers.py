@@ -1,4 +1,4 @@
-"""Real servers and commands to reach workers through: sshd, Slurm, podman, bwrap, sudo and uv.
+"""Real servers and commands to reach workers through: sshd, Slurm, podman, bwrap, sudo and uv; and the browser that looks at pages.
 
 Each server listens on loopback only, keeps its files in a folder that the caller gives, and is ended with everything it started.
 `.ci/install` installs them on Debian; uv comes from PyPI. `FAREXEC_SERVERS` decides what happens if one is not installed: `found`
@@ -36,6 +36,7 @@ COMPONENTS = {
     "sudo": ["sudo"],
     "uv": ["uv"],
     "netns": ["ip"],
+    "chromium": ["chromium"],
 }
 ONLY_AS_ROOT = ["slurm", "podman", "sudo", "netns"]
 SCRIPTS = sysconfig.get_path("scripts")

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import shell
+import watched
 
 CODE = """
 def add(a=1, b=2):
@@ -58,6 +59,20 @@ def code(tmp_path):
 def here():
     """A spec of a worker on this machine, in the interpreter that runs the tests."""
     return f"popen//python={sys.executable}"
+
+
+@pytest.fixture
+def watch(tmp_path, here):
+    """Starts a program that is watched, or several; see `watched.Watched`."""
+    started = []
+
+    def start(here=here, **settings):
+        started.append(watched.Watched(tmp_path, here, **settings))
+        return started[-1]
+
+    yield start
+    for program in started:
+        program.close()
 
 
 def lines_of(result):

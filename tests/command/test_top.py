@@ -14,74 +14,6 @@ import pytest
 
 import shell
 
-CODE = """
-import os
-
-
-def hold(item):
-    import time
-
-    while not os.path.exists(item["until"]):
-        time.sleep(0.02)
-    return os.environ.get("FAREXEC_MONITOR")
-"""
-
-
-class Watched:
-    """A program that is watched: `farexec map` with two workers, whose items take until `finish`."""
-
-    def __init__(self, folder, here, **variables):
-        self.runtime = str(folder)
-        self.gate = folder / "gate"
-        (folder / "hold.py").write_text(CODE)
-        self.process = subprocess.Popen(
-            [shell.COMMAND, "map", f"{folder}/hold.py:hold", f"{here}*2", "--prefetch=1"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=shell.environment(XDG_RUNTIME_DIR=self.runtime, **{"FAREXEC_MONITOR": "1", **variables}),
-        )
-        for _ in range(4):
-            self.process.stdin.write(json.dumps({"until": str(self.gate)}) + "\n")
-        self.process.stdin.close()
-
-    def top(self, *arguments):
-        return shell.run("top", *arguments, XDG_RUNTIME_DIR=self.runtime)
-
-    def wait_for_work(self, *arguments):
-        """Waits until each worker is at an item; returns what is told then."""
-        deadline = time.monotonic() + 30
-        while True:
-            result = self.top("--once", "--json", *arguments)
-            if result.returncode == 0:
-                told = json.loads(result.stdout)
-                if sorted(gateway.get("tasks", 0) > 0 for group in told["groups"] for gateway in group["gateways"]) == [True, True]:
-                    return told
-            assert time.monotonic() < deadline, result
-
-    def finish(self):
-        """Lets the items end; returns the results."""
-        self.gate.touch()
-        results = [json.loads(line) for line in self.process.stdout]
-        assert self.process.wait(30) == 0
-        return results
-
-
-@pytest.fixture
-def watch(tmp_path, here):
-    """Starts a program that is watched, or several."""
-    started = []
-
-    def start(here=here, **variables):
-        started.append(Watched(tmp_path, here, **variables))
-        return started[-1]
-
-    yield start
-    for program in started:
-        program.process.kill()
-        program.process.wait()
-        program.process.stdout.close()
-
 
 def test_what_is_told_is_true(watch):
     program = watch()
@@ -245,6 +177,16 @@ def test_the_screen(watch, keys, code):
         # What was on the terminal before is there again, with its cursor.
         assert "\x1b[?1049l" in terminal.seen and terminal.seen.rindex("\x1b[?25h") > terminal.seen.rindex("\x1b[?25l")
     program.finish()
+
+
+def test_the_screen_says_in_one_line_why_a_worker_was_lost(watch):
+    # Only the first line was shown, which ends before what the worker had to say.
+    program = watch()
+    program.wait_for_work()
+    with Screen(program, "--interval=0.05") as terminal:
+        terminal.resize(24, 200)
+        program.let_end(0, "die: no room\n")
+        terminal.wait_until_seen("exited with status 3; its last words on standard error: die: no room")
 
 
 def test_the_screen_says_that_the_program_has_ended_and_a_signal_ends_it(watch):

@@ -42,11 +42,12 @@ enum Task {
 }
 
 /// What the tests of the Python package need, and what makes the documentation's site.
-const TEST_REQUIREMENTS: [&str; 17] = [
+const TEST_REQUIREMENTS: [&str; 18] = [
     "maturin>=1.9,<2",
     "pytest-xdist",
     "pytest>=8",
     "pyte",
+    "playwright",
     "pytest-timeout",
     "hypothesis",
     "gevent",

@@ -1,9 +1,12 @@
-//! `farexec top`: what a running program's workers are doing, as a screen, a table, or lines of JSON.
+//! `farexec top`: what a running program's workers are doing, as a screen, a page, a table, or lines of JSON.
 //!
-//! [`snapshot`] has what a program tells and what follows from two tellings, [`draw`] the screen.
+//! [`snapshot`] has what a program tells and what follows from two tellings, [`timeline`] what follows from many, [`draw`] the screen,
+//! [`web`] the page.
 
 mod draw;
 mod snapshot;
+mod timeline;
+mod web;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -23,12 +26,13 @@ const GLANCE: Duration = Duration::from_millis(50);
 /// Shows what the workers of a running program are doing
 ///
 /// The program has to be started with FAREXEC_MONITOR=1 in its environment, by the same user. At a terminal, a screen: q or Ctrl-C ends
-/// it, s sorts by the next column, r the other way round. JSON lines anywhere else.
+/// it, s sorts by the next column, r the other way round. JSON lines anywhere else. With --web, a page for a browser on this machine.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   farexec top                                        of a program started with FAREXEC_MONITOR=1
   farexec top --once
+  farexec top --web                                  writes the address of a page
   farexec top --json 4711 | jq '.groups[].gateways[].state'")]
 pub(crate) struct Arguments {
     /// The process id of the program; needed if there are several
@@ -46,6 +50,14 @@ pub(crate) struct Arguments {
     /// Write one line of JSON for each look
     #[arg(long)]
     json: bool,
+
+    /// Show a page to a browser on this machine, and write its address, which nobody can guess
+    #[arg(long, conflicts_with_all = ["once", "json"])]
+    web: bool,
+
+    /// The port of the page; any free one if there is none
+    #[arg(long, value_name = "PORT", requires = "web")]
+    port: Option<u16>,
 
     /// Seconds between two looks
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
@@ -66,6 +78,9 @@ pub(crate) fn top(arguments: &Arguments) -> Result<u8, Failure> {
         None => find(arguments.pid)?,
     };
     let screen = Screen::new();
+    if arguments.web {
+        return web::serve(arguments, &program, &screen);
+    }
     if arguments.json || !(arguments.once || screen.results_are_read()) {
         return lines(arguments, &program, &screen);
     }

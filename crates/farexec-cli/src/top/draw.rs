@@ -30,7 +30,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, history: &History, view: &View) {
     .areas(frame.area());
     frame.render_widget(Line::from(history.head()).style(Style::new().bold()), head);
     if let Some(text) = history.last_error() {
-        let text = text.lines().next().unwrap_or_default();
+        // Its end says the most, and stands in lines of its own: what the worker wrote last.
+        let text = text.lines().collect::<Vec<_>>().join(" ");
         frame.render_widget(Line::from(format!("last: {text}")).style(colored(Color::Red)), error);
     }
     let rows = history.sorted(view.sort, view.reversed);
