@@ -264,7 +264,22 @@ fn spawned_rust_tests() -> Result<()> {
 fn bench() -> Result<()> {
     pytest(&["bench"])?;
     cargo(&["build", "--release", "-p", "farexec", "--example", "farexec-bench"])?;
+    embedded_bench()?;
     python(&["bench/run.py", "--quick"])
+}
+
+/// The contender that has the interpreter in itself, if that comes as a library.
+fn embedded_bench() -> Result<()> {
+    let interpreter = std::path::absolute("target/venv/bin/python")?;
+    let question = "import os, sysconfig as s; \
+        print(os.path.exists(os.path.join(s.get_config_var('LIBDIR'), s.get_config_var('LDLIBRARY'))))";
+    let answer = Command::new(&interpreter).args(["-c", question]).output()?;
+    if answer.stdout != b"True\n" {
+        say("this interpreter comes without its library, and is not measured embedded");
+        return Ok(());
+    }
+    let arguments = ["build", "--release", "--manifest-path", "bench/embedded/Cargo.toml", "--target-dir"];
+    run(Command::new("cargo").args(arguments).arg(built()).env("PYO3_PYTHON", interpreter))
 }
 
 fn python(arguments: &[&str]) -> Result<()> {
