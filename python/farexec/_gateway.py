@@ -214,10 +214,13 @@ class Gateway:
         """Has the items of all channels that are made from now on go through a codec, at both ends.
 
         :param codec: ``"pickle"``: whatever :mod:`pickle` can carry, and then a worker can have code run here.
+            ``"numpy"``: arrays of NumPy, which has to be there at both ends; what arrives can only be read, and ``copy()`` makes one
+            to write to.
             A :class:`Types`: objects of the types that were added to it. Or a module with functions ``encode(item)``,
             which returns something that can be sent, and ``decode(item)``; it is sent as text, and imports what it needs itself.
             Arguments of :meth:`remote_exec` do not go through it.
         :raises TypeError: It is no codec.
+        :raises ImportError: It is ``"numpy"``, and there is no NumPy here.
         :raises RemoteError: The worker cannot use it.
 
         >>> import decimal, farexec
