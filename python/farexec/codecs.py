@@ -49,15 +49,15 @@ class Pickle(Codec):
 class Parts(Codec):
     """What finds some objects anywhere in items, and sends a tuple in the place of each. Other tuples that look so get a mark in front."""
 
-    def stands_for(self, parts):
+    def _stands_for(self, parts):
         """Whether a tuple that is not marked stands for an object."""
         raise NotImplementedError
 
-    def encode_object(self, item):
+    def _encode_object(self, item):
         """Returns the tuple for an object; what cannot be encoded is returned as it is (it may be a channel), or refused."""
         raise NotImplementedError
 
-    def decode_object(self, parts):
+    def _decode_object(self, parts):
         """Returns the object that a tuple stands for."""
         raise NotImplementedError
 
@@ -77,10 +77,10 @@ class Parts(Codec):
             return dict((self._encode(key), self._encode(value)) for key, value in item.items())
         if cls is tuple:
             parts = tuple(self._encode(part) for part in item)
-            return (TUPLE,) + parts if is_marked(parts) or self.stands_for(parts) else parts
+            return (TUPLE,) + parts if is_marked(parts) or self._stands_for(parts) else parts
         if cls in (set, frozenset):
             return cls(self._encode(part) for part in item)
-        return self.encode_object(item)
+        return self._encode_object(item)
 
     def decode(self, item):
         cls = type(item)
@@ -91,8 +91,8 @@ class Parts(Codec):
         if cls is tuple:
             if is_marked(item):
                 item = item[1:]
-            elif self.stands_for(item):
-                return self.decode_object(item)
+            elif self._stands_for(item):
+                return self._decode_object(item)
             return tuple(self.decode(part) for part in item)
         if cls in (set, frozenset):
             return cls(self.decode(part) for part in item)
@@ -136,17 +136,17 @@ class Types(Parts):
         self._decoders.append(decode)
         self.content.append(names)
 
-    def stands_for(self, parts):
+    def _stands_for(self, parts):
         return bool(parts) and is_text(parts[0]) and parts[0] == TYPE
 
-    def encode_object(self, item):
+    def _encode_object(self, item):
         for known in type(item).__mro__:
             if known in self._by_type:
                 number, encode = self._by_type[known]
                 return (TYPE, number, self._encode(encode(item)))
         return item
 
-    def decode_object(self, parts):
+    def _decode_object(self, parts):
         number, value = parts[1], self.decode(parts[2])
         try:
             decode = self._decoders[number]
@@ -172,13 +172,13 @@ class Arrays(Parts):
             raise ImportError('the codec "numpy" needs NumPy at both ends: %s' % error)
         self._numpy = numpy
 
-    def stands_for(self, parts):
+    def _stands_for(self, parts):
         if len(parts) != 3:
             return False
         name, shape, data = parts
         return is_text(name) and ELEMENTS.match(name) is not None and type(shape) in (tuple, list) and type(data) is bytes
 
-    def encode_object(self, item):
+    def _encode_object(self, item):
         if type(item) is self._numpy.ndarray:
             if not ELEMENTS.match(item.dtype.str):
                 raise self.DumpError("an array of %s cannot be sent: its memory means nothing elsewhere" % item.dtype)
@@ -189,7 +189,7 @@ class Arrays(Parts):
             raise self.DumpError("a numpy.%s is no array: item() makes a number of it, and numpy.asarray() an array" % type(item).__name__)
         return item
 
-    def decode_object(self, parts):
+    def _decode_object(self, parts):
         name, shape, data = parts
         try:
             elements, size = self._numpy.dtype(name), 1
