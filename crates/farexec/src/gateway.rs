@@ -416,7 +416,8 @@ impl Gateway {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let group = farexec::Group::new();
     /// let gateway = group.make_gateway("popen")?;
-    /// let channel = gateway.remote_exec("channel.receive()")?;
+    /// let channel = gateway.remote_exec("channel.send('begun'); channel.receive()")?;
+    /// assert_eq!(channel.receive::<String>()?, "begun");
     /// assert_eq!(gateway.remote_status(&Wait::forever())?.executing, 1);
     /// drop(channel);
     /// # Ok(())
