@@ -84,6 +84,7 @@ def test_what_cannot_be_sent_is_refused(thing, why):
         (("<f8", (2**40, 2**40, 0), b""), "no array of <f8 with the shape"),
         (("<f8", (0,) * 100, b""), "no array of <f8 with the shape"),
         (("<M8[what]", (1,), b"12345678"), "no array of <M8"),
+        (("<U999999999", (1,), b"12345678"), "no array of <U9"),
         ({("|u1", (1,), b"1"): 1}, "unhashable"),
     ],
 )

@@ -209,7 +209,7 @@ class Arrays(Parts):
 
 
 # Those types of elements whose memory is the same everywhere, as NumPy names them; no objects, records or long doubles.
-ELEMENTS = re.compile(r"(\|[biu]1|[<>]([iu][248]|f[248]|c8|c16|[mM]8(\[\w+\])?|U[1-9]\d{0,8})|\|S[1-9]\d{0,9})\Z")
+ELEMENTS = re.compile(r"(\|[biu]1|[<>]([iu][248]|f[248]|c8|c16|[mM]8(\[[0-9A-Za-z]+\])?|U[1-9][0-9]{0,8})|\|S[1-9][0-9]{0,8})\Z")
 
 
 def is_marked(parts):
