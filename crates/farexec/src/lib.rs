@@ -181,7 +181,7 @@
 //!
 //! # Features
 //! None is on by default, and nothing on this page needs one. `ndarray` has arrays of that crate as items (`ArrayItem`): they travel in one piece, and
-//! NumPy makes arrays of them without a copy. The crate links no interpreter and no runtime for futures.
+//! are arrays of NumPy at a worker that has it, if `Gateway::use_numpy` asks for that. The crate links no interpreter and no runtime for futures.
 
 #![deny(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -228,7 +228,7 @@ mod watch;
 pub mod worker;
 
 #[cfg(feature = "ndarray")]
-pub use array::{ArrayItem, Element};
+pub use array::{ArrayItem, Element, NumpyError};
 pub use bootstrap::STAGE_0;
 pub use call::{Call, CallError, RemoteFunction};
 pub use channel::{Channel, ReceiveError, SendError};

@@ -168,3 +168,46 @@ with farexec.Group([sys.argv[1]]) as group:
     let ran = std::process::Command::new(interpreter).args(["-c", program, &spec]).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }
+
+#[test]
+#[ignore = "FAREXEC_NUMPY has to name an interpreter with NumPy"]
+fn a_worker_has_arrays_of_numpy_if_it_is_asked_to() {
+    let interpreter = std::env::var("FAREXEC_NUMPY").unwrap();
+    let group = Group::new();
+    for native in ["auto", "no"] {
+        let spec = format!("popen//python={interpreter}//native={native}");
+        let gateway = group.make_gateway(spec.as_str()).unwrap();
+        let before = gateway.remote_exec("channel.send(type(channel.receive()).__name__)").unwrap();
+        gateway.use_numpy().unwrap();
+        let after = gateway.remote_exec("for item in channel: channel.send({'sum': item + item})").unwrap();
+        let numbers = Array::from_shape_fn((4, 6), |(row, column)| (10 * row + column) as f32);
+        for part in [numbers.view(), numbers.t(), numbers.slice(s![..;-2, 1..;2]), numbers.slice(s![..0, ..])]
+        {
+            after.send(&ArrayItem(part)).unwrap();
+            let mut sums: std::collections::BTreeMap<
+                String,
+                ArrayItem<ndarray::OwnedRepr<f32>, ndarray::Ix2>,
+            > = after.receive().unwrap();
+            assert_eq!(sums.remove("sum").unwrap().0, &part + &part);
+        }
+        before.send(&ArrayItem(numbers.view())).unwrap();
+        assert_eq!(before.receive::<String>().unwrap(), "tuple");
+        let same = farexec::Function::text("def same(x): return type(x).__name__", "same");
+        let called: String = gateway.function(same).call(&(ArrayItem(numbers.view()),)).unwrap();
+        assert_eq!(called, "tuple");
+        futures::executor::block_on(gateway.use_numpy_async()).unwrap();
+    }
+}
+
+#[test]
+fn a_worker_without_numpy_says_so() {
+    let group = Group::new();
+    let gateway = group.make_gateway("popen").unwrap();
+    let hidden = gateway.remote_exec("import sys; sys.modules['numpy'] = None").unwrap();
+    hidden.wait_close(&farexec::Wait::forever()).unwrap();
+    let refused = gateway.use_numpy().unwrap_err().to_string();
+    assert!(refused.contains("the codec \"numpy\" needs NumPy at both ends"), "{refused}");
+    let channel = gateway.remote_exec("channel.send(channel.receive())").unwrap();
+    channel.send("goes on").unwrap();
+    assert_eq!(channel.receive::<String>().unwrap(), "goes on");
+}
