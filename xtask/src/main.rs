@@ -268,11 +268,12 @@ fn bench() -> Result<()> {
     python(&["bench/run.py", "--quick"])
 }
 
-/// The contender that has the interpreter in itself, if that comes as a library.
+/// The contender that has the interpreter in itself, if that comes as a shared library.
 fn embedded_bench() -> Result<()> {
     let interpreter = std::path::absolute("target/venv/bin/python")?;
-    let question = "import os, sysconfig as s; \
-        print(os.path.exists(os.path.join(s.get_config_var('LIBDIR'), s.get_config_var('LDLIBRARY'))))";
+    let question = "import os, sysconfig; \
+        shared, folder, name = map(sysconfig.get_config_var, ('Py_ENABLE_SHARED', 'LIBDIR', 'LDLIBRARY')); \
+        print(bool(shared and os.path.exists(os.path.join(folder, name))))";
     let answer = Command::new(&interpreter).args(["-c", question]).output()?;
     if answer.stdout != b"True\n" {
         say("this interpreter comes without its library, and is not measured embedded");
