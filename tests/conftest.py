@@ -22,7 +22,6 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "local(reason, *transports): about this machine, left out elsewhere; see tests/places.py")
 
-
     config.pluginmanager.register(leftovers.Rule(), "leftovers")
 
 

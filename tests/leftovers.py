@@ -25,7 +25,10 @@ def name_of(pid):
     """The command line of a process, or what is known without one; empty if it is gone."""
     try:
         folder = pathlib.Path(f"/proc/{pid}")
-        return folder.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip() or folder.joinpath("comm").read_text().strip()
+        return (
+            folder.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            or folder.joinpath("comm").read_text().strip()
+        )
     except OSError:
         return ""
 
@@ -50,6 +53,7 @@ class Rule:
         # Where pytest's own folders are, `tmp_path` among them, which it keeps for a while.
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="fx-"))
+        self.folder.chmod(0o755)  # tests work as other users too
         os.environ["TMPDIR"] = tempfile.tempdir = str(self.folder)
         self.known_files = self.files()
 

@@ -140,7 +140,8 @@ class Tree(object):
             return self.root
         parent, _, name = path.rpartition(b"/")
         if parent in self.children:
-            if name in (b"", b".", b"..") or (os.sep != "/" and os.path.basename(name) != name):
+            is_name = name not in (b"", b".", b"..") and (os.sep == "/" or os.path.basename(name) == name)
+            if not is_name or path.startswith(b"/"):
                 raise ValueError("%r would leave the destination" % (path,))
             self.children[parent].add(name)
             return os.path.join(self.root, path)

@@ -84,7 +84,12 @@ def main(incoming=None, outgoing=None, problem=None):
     payload = read_exactly(incoming, length)
     if payload is None:
         return
-    start = load_start(payload)
+    try:
+        start = load_start(payload)
+        start.get("protocol")
+    except (LoadError, AttributeError) as error:
+        sys.stderr.write("farexec worker: its START cannot be read: %s\n" % error)
+        sys.exit(1)
     if not forked or not SET_UP_BY.isdisjoint(start):
         problem = problem or apply_start(start)
     if start.get("push") and may_be_native(start) and find_extension() is None:
@@ -886,18 +891,25 @@ class Gateway(WorkerGateway):
         elif not request.get("part"):
             self._give_codec(channel, self.codec)
         task = (channel, request)
-        if self._standby_bell is None:
-            self._standby_bell = Doorbell()
-            start_thread(self._stand_by)
-        if not beside and self._hand_to_main(task):
-            self._main.ring()
-            return
-        self._running[number] = False
         try:
+            self._ready_standby()
+            if not beside and self._hand_to_main(task):
+                self._main.ring()
+                return
+            self._running[number] = False
             self._run_beside(task)
         except thread.error:
-            del self._running[number]
+            self._running.pop(number, None)
             self._refuse(task, "cannot start another thread")
+
+    def _ready_standby(self):
+        if self._standby_bell is None:
+            self._standby_bell = Doorbell()
+            try:
+                start_thread(self._stand_by)
+            except thread.error:
+                self._standby_bell = None
+                raise
 
     def _hand_to_main(self, task):
         """Gives a task to the main thread, now or when it is free; returns whether that is whose it is."""
@@ -909,8 +921,8 @@ class Gateway(WorkerGateway):
                 return True
             if self.execmodel.backend != "main_thread_only":
                 return False
+            start_thread(lambda: self._lose_patience(task))
             self._patient.append(task)
-        start_thread(lambda: self._lose_patience(task))
         return True
 
     def _next_for_main(self):
@@ -1725,6 +1737,18 @@ MOST_CAUSES = 10  # of an exception that are told of: one that is raised again a
 
 def describe_exception(exc_info, request, between=None):
     """Returns what CLOSE_ERROR says about an exception; frames of this file, and of one in between, are left out."""
+    try:
+        return describe_with_source(exc_info, request, between)
+    except Exception:  # the modules for that cannot be loaded, if there are no more descriptors, for one
+        name = text(exc_info[0].__name__)
+        try:
+            message = text(str(exc_info[1]))
+        except Exception:
+            message = text("(its description failed)")
+        return {"text": name + text(": ") + message + text("\n"), "type": name, "message": message, "frames": []}
+
+
+def describe_with_source(exc_info, request, between):
     import linecache
 
     has_text = request is not None and "source" in request

@@ -77,7 +77,8 @@ class Killer(threading.Thread):
 
 
 def one_run(folder, turn, specs, chance, most):
-    """Runs the program, and kills it when it has told so many results. Returns these, what was executed, and how often workers were killed."""
+    """Runs the program, and kills it when it has told so many results. Returns these, what was executed, and how many workers were
+    killed."""
     executed = Executed(folder / f"executed-{turn}")
     program = folder / "program.py"
     program.write_text(PROGRAM)

@@ -81,6 +81,7 @@ fn call_error(py: Python<'_>, error: CallError) -> PyErr {
         CallError::Raised(error) => {
             errors::remote_object(py, Raiser::Package, &error).map_or_else(|error| error, PyErr::from_value)
         }
+        error @ CallError::Unanswered => PyEOFError::new_err(error.to_string()),
         CallError::Ended(reason) => PyEOFError::new_err(reason.to_string()),
         CallError::Exec(error) => errors::execute(py, error),
         CallError::Wait(_) => errors::interrupted(py),

@@ -58,6 +58,9 @@ pub enum CallError {
     /// The worker ended before it had answered; whether the function was called is not known.
     #[error("no result: {0}")]
     Ended(EndReason),
+    /// The worker goes on, and closed the call without an answer.
+    #[error("no result: the worker gave up what answers calls")]
+    Unanswered,
     /// The result is not what was asked for.
     #[error("the result is something else: {0}")]
     Result(#[from] DecodeError),
@@ -220,7 +223,7 @@ impl Call {
                 Err(CallError::Raised(error))
             }
             Err(ReceiveError::End(ChannelEnd::Gateway(reason))) => Err(CallError::Ended(reason)),
-            Err(_) => Err(WaitError::Interrupted.into()),
+            Err(_) => Err(CallError::Unanswered),
         }
     }
 }

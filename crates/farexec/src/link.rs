@@ -103,6 +103,8 @@ pub(crate) struct Link {
     /// How a process exited that is not ours to wait for, as far as somebody told.
     far_exit: OnceLock<i32>,
     end: OnceLock<EndReason>,
+    /// Why the input ends, if whoever carries it knows.
+    why_it_ends: OnceLock<String>,
     /// Whether every channel has been told of the end.
     all_told: AtomicBool,
     /// Which process made it; its child after a fork may not touch what both have.
@@ -216,6 +218,7 @@ impl Link {
             far_pid: AtomicU32::new(0),
             far_exit: OnceLock::new(),
             end: OnceLock::new(),
+            why_it_ends: OnceLock::new(),
             all_told: AtomicBool::new(false),
             generation: sys::generation(),
             inherited: OnceLock::new(),

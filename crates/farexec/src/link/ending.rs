@@ -108,7 +108,10 @@ impl Link {
             None => self.finish(match self.far_exit() {
                 Some(code @ 0..) => Cause::Exited(code),
                 Some(signal) => Cause::Signaled(-signal),
-                None => Cause::ConnectionLost("the connection was closed by the far end".into()),
+                None => Cause::ConnectionLost(match self.why_it_ends.get() {
+                    Some(why) => why.clone(),
+                    None => "the connection was closed by the far end".into(),
+                }),
             }),
         }
     }
@@ -120,6 +123,11 @@ impl Link {
 
     pub(crate) fn set_far_exit(&self, code: i32) {
         let _ = self.far_exit.set(code);
+    }
+
+    /// Says why the end of the input is about to come, which itself does not say it.
+    pub(crate) fn explain_end(&self, why: String) {
+        let _ = self.why_it_ends.set(why);
     }
 
     /// What carries the connection is gone.

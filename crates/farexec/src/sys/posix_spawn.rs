@@ -48,6 +48,7 @@ pub(super) fn spawn(
     let (arguments, environment) = (pointers(&words), pointers(&variables));
     let mut child = 0;
     let mut status = 0;
+    let mut is_told = false;
     // The first failure is the result, and nothing is started after one.
     let mut check = |result| {
         if status == 0 {
@@ -78,6 +79,8 @@ pub(super) fn spawn(
             check(libc::posix_spawn_file_actions_adddup2(actions, FIRST, number));
             check(libc::posix_spawn_file_actions_addclose(actions, FIRST));
         }
+        // The library takes no number above a limit that was lowered after the descriptor was opened.
+        is_told |= check(0);
         libc::sigemptyset(signals);
         check(libc::posix_spawnattr_setsigmask(attributes, signals));
         libc::sigaddset(signals, libc::SIGPIPE);
@@ -103,6 +106,7 @@ pub(super) fn spawn(
     }
     match status {
         0 => Some(Ok(child)),
+        _ if !is_told => None,
         // A script that does not say what runs it: a shell does, which is tried only after a fork.
         libc::ENOEXEC => None,
         _ => Some(Err(io::Error::from_raw_os_error(status))),

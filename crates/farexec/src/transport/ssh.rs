@@ -155,11 +155,15 @@ struct Master {
     _folder: tempfile::TempDir,
 }
 
+/// Runs the connection in a shell that removes its folder afterwards, also if there is no coordinator any more that would.
+const KEEPER: &str = r#"ssh "$@"; code=$?; rm -f -- "$0/s"; rmdir -- "$0" 2>/dev/null; exit $code"#;
+
 impl Master {
     fn start(host: &Host) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("farexec-ssh-").tempdir()?;
         let socket = folder.path().join("s");
-        let mut command = std::process::Command::new("ssh");
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", KEEPER]).arg(folder.path());
         command.arg("-o").arg(format!("ControlPath={}", socket.display()));
         command.args(["-o", "ControlMaster=yes", "-o", "ControlPersist=no"]);
         command

@@ -330,12 +330,12 @@ impl Flow {
 
     /// The server's side has ended. What came before is read before the end is; then the gateway closes its own side.
     fn outer_ended(&self, why: Option<String>, reactor: &Reactor) {
+        if let (Some(why), Some(link)) = (why, self.link.upgrade()) {
+            link.explain_end(why);
+        }
         self.to_link.end_when_empty();
         self.to_server.end(reactor);
         remove(&self.outer_key, reactor);
-        if let (Some(why), Some(link)) = (why, self.link.upgrade()) {
-            link.cut(why);
-        }
     }
 
     /// The gateway is gone. What it sent goes out, and the server has a while to close its own side.
