@@ -1,5 +1,7 @@
 //! Workers of two kinds in one group: Python interpreters, and a Rust program that is this one. Both have a function `geometry:area`, which
 //! is called at each, and mapped over many items by whoever has room.
+//!
+//! `cargo run --example rust_worker`
 
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ class Contender:
     """One column of figures.
 
     A `program` takes the arguments of ``case.py`` and prints the same JSON; it is a path below the
-    repository's root. Without one, ``case.py`` is run by the interpreter of that `environment`. In a spec,
+    folder of what cargo builds. Without one, ``case.py`` is run by the interpreter of that `environment`. In a spec,
     ``{plain}`` stands for an interpreter that has no farexec, ``{own}`` for one that has. `worker` is what the far end has to be for the
     figure to be this contender's.
     """
@@ -42,8 +42,9 @@ ELSEWHERE = Contender("farexec elsewhere", "farexec", spec="command=env")
 MAP = Contender("farexec map", "farexec", options=("map",))
 ASYNCIO = Contender("farexec asyncio", "farexec", options=("asyncio",), worker="native")
 OWN = "popen//python={own}"
-PROGRAM = "target/release/examples/farexec-bench"
+PROGRAM = "release/examples/farexec-bench"
 RUST = Contender("farexec in Rust", "farexec", spec=OWN, worker="native", program=PROGRAM)
+EMBEDDED = Contender("embedded by PyO3", "pyo3", program="release/farexec-bench-embedded")
 FUTURES = Contender("farexec in Rust, futures", "farexec", spec=OWN, options=("tokio",), worker="native", program=PROGRAM)
 
 PYTHON = Contender("python -c pass", "python")

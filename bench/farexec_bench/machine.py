@@ -10,6 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 """The repository."""
 
+BUILT = ROOT / (os.environ.get("CARGO_TARGET_DIR") or "target")
+"""Where cargo puts what it builds."""
+
 
 def describe() -> dict[str, str]:
     """The machine in words, without its name."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from . import runner
 from .contenders import Contender
 from .environments import Environments
-from .machine import ROOT, processor_to_pin
+from .machine import BUILT, processor_to_pin
 from .rows import Row
 from .runner import Outcome
 
@@ -116,8 +116,8 @@ def run_one(
         return Outcome(unavailable=environments.missing[library])
     if contender.program is None:
         command = [environments.interpreters[contender.environment], str(CASE_PROGRAM)]
-    elif (ROOT / contender.program).exists():
-        command = [str(ROOT / contender.program)]
+    elif (BUILT / contender.program).exists():
+        command = [str(BUILT / contender.program)]
     else:
         return Outcome(unavailable=f"{contender.program} is not built")
     plain, own = (shlex.quote(environments.interpreters[name]) for name in ("execnet", "farexec"))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from .contenders import (
     ASYNCIO,
     ELSEWHERE,
+    EMBEDDED,
     EXECNET,
     EXECUTOR,
     FAREXEC,
@@ -174,7 +175,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "call", "a function that does nothing, called at the far end, and its result",
-        MICROSECONDS, (PYRO, RPYC, FAREXEC), (faster(FAREXEC, 5, PYRO),),
+        MICROSECONDS, (EMBEDDED, PYRO, RPYC, FAREXEC, RUST), (faster(FAREXEC, 5, PYRO),),
         size=1000, quick_size=20, samples=5, pinned=True,
     ),
     Row(

@@ -33,11 +33,25 @@ class DataFormatError(Exception):
 
 
 class DumpError(DataFormatError):
-    """An object cannot be sent; the text names its type and its place, as in ``data['x'][3]``."""
+    """An object cannot be sent; the text names its type and its place, as in ``data['x'][3]``.
+
+    >>> import farexec
+    >>> farexec.dumps({"a": [1, object()]})
+    Traceback (most recent call last):
+    farexec.DumpError: cannot encode data['a'][1]: object of type `object`
+    """
 
 
 class LoadError(DataFormatError):
-    """Bytes that are no encoded object."""
+    """Bytes that are no encoded object.
+
+    >>> import farexec
+    >>> try:
+    ...     farexec.loads(b"no object")
+    ... except farexec.LoadError:
+    ...     print("it was not stored by dumps")
+    it was not stored by dumps
+    """
 
 
 class Frame(NamedTuple):
@@ -107,15 +121,41 @@ class RemoteError(Exception):
 
 
 class WorkersDied(Exception):
-    """There is no result for an item, because every worker that was at it died; the text says how many, and what ended the last one."""
+    """There is no result for an item, because every worker that was at it died; the text says how many, and what ended the last one.
+
+    >>> import farexec
+    >>> with farexec.Group(["popen"]) as group:
+    ...     try:
+    ...         list(group.map("os:_exit", [3], retries=1))
+    ...     except farexec.WorkersDied as error:
+    ...         print(str(error).partition(";")[0])
+    no result for item 0: 2 workers died at it
+    """
 
 
 class JournalError(Exception):
-    """The journal of a map cannot be used: it is of another run, is in use, or cannot be read or written. The text says which."""
+    """The journal of a map cannot be used: it is of another run, is in use, or cannot be read or written. The text says which.
+
+    >>> import farexec
+    >>> with farexec.Group(["popen"]) as group:
+    ...     try:
+    ...         list(group.map("math:sqrt", [4.0], journal="/no/such/folder/journal"))
+    ...     except farexec.JournalError as error:
+    ...         print("/no/such/folder" in str(error))
+    True
+    """
 
 
 class StartError(Exception):
-    """A worker could not be started; the text names the command tried and what came of it. Nothing of it is left running."""
+    """A worker could not be started; the text names the command tried and what came of it. Nothing of it is left running.
+
+    >>> import farexec
+    >>> try:
+    ...     farexec.Group(["popen//python=no-such-python"])
+    ... except farexec.InterpreterNotFound as error:
+    ...     print(isinstance(error, farexec.StartError), "no-such-python" in str(error))
+    True True
+    """
 
 
 class InterpreterNotFound(StartError, FileNotFoundError):
@@ -135,7 +175,18 @@ class AuthenticationFailed(HostNotFound):
 
 
 class TimeoutError(builtins.TimeoutError):
-    """Nothing came in time."""
+    """Nothing came in time. What comes later is still there for the next call.
+
+    >>> import farexec
+    >>> with farexec.Group(["popen"]) as group:
+    ...     channel = group[0].remote_exec("channel.send(channel.receive())")
+    ...     try:
+    ...         channel.receive(timeout=0.001)
+    ...     except farexec.TimeoutError:
+    ...         channel.send("an answer")
+    ...     channel.receive()
+    'an answer'
+    """
 
 
 class RSyncFailure(NamedTuple):
@@ -150,7 +201,23 @@ class RSyncFailure(NamedTuple):
 
 
 class RSyncError(OSError):
-    """Some paths could not be read or written, and are as they were; everything else was done. :attr:`failures` has each of them."""
+    """Some paths could not be read or written, and are as they were; everything else was done. :attr:`failures` has each of them.
+
+    >>> import farexec, pathlib, tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> source, there = pathlib.Path(folder.name, "source"), pathlib.Path(folder.name, "there")
+    >>> source.mkdir()
+    >>> _ = there.write_text("a file where a directory is to be"), (source / "a").write_text("a")
+    >>> with farexec.Group(["popen"]) as group:
+    ...     rsync = farexec.RSync(source, verbose=False)
+    ...     rsync.add_target(group[0], there / "deeper")
+    ...     try:
+    ...         rsync.send()
+    ...     except farexec.RSyncError as error:
+    ...         print({failure.gateway for failure in error.failures})
+    {'gw0'}
+    >>> folder.cleanup()
+    """
 
     def __init__(self, text: str, failures: Iterable[tuple[str | None, str, str]] = ()) -> None:
         super().__init__(text)

@@ -128,6 +128,9 @@ def get_execmodel(backend: str | ExecModel) -> ExecModel:
 
     :raises ValueError: There is none.
     :raises ImportError: It is gevent or eventlet, which is not installed.
+
+    >>> get_execmodel("main_thread_only")
+    <ExecModel 'main_thread_only'>
     """
     if isinstance(backend, ExecModel):
         return backend

@@ -187,11 +187,26 @@ class Gateway:
         self._imports.allow(self, names)
 
     def newchannel(self) -> Channel:
-        """Returns a new channel, which the far end gets to know by an item that has it in it."""
+        """Returns a new channel, which the far end gets to know by an item that has it in it.
+
+        >>> import farexec
+        >>> with farexec.Group(["popen"]) as group:
+        ...     execution, results = group[0].remote_exec("channel.receive().send('by another way')"), group[0].newchannel()
+        ...     execution.send(results)
+        ...     results.receive()
+        'by another way'
+        """
         return self._native.newchannel(self, self.max_pending)
 
     def remote_status(self) -> RemoteStatus:
-        """Asks the worker how it is doing; answered even while it computes."""
+        """Asks the worker how it is doing; answered even while it computes.
+
+        >>> import farexec
+        >>> with farexec.Group(["popen"]) as group:
+        ...     channel = group[0].remote_exec("channel.send('begun'); channel.receive()")
+        ...     channel.receive(), group[0].remote_status().numexecuting
+        ('begun', 1)
+        """
         return RemoteStatus(**self._native.status())
 
     def _rinfo(self, update: bool = False) -> RInfo:
@@ -214,10 +229,13 @@ class Gateway:
         """Has the items of all channels that are made from now on go through a codec, at both ends.
 
         :param codec: ``"pickle"``: whatever :mod:`pickle` can carry, and then a worker can have code run here.
+            ``"numpy"``: arrays of NumPy, which has to be there at both ends; what arrives can only be read, and ``copy()`` makes one
+            to write to.
             A :class:`Types`: objects of the types that were added to it. Or a module with functions ``encode(item)``,
             which returns something that can be sent, and ``decode(item)``; it is sent as text, and imports what it needs itself.
             Arguments of :meth:`remote_exec` do not go through it.
         :raises TypeError: It is no codec.
+        :raises ImportError: It is ``"numpy"``, and there is no NumPy here.
         :raises RemoteError: The worker cannot use it.
 
         >>> import decimal, farexec
@@ -253,6 +271,13 @@ class Gateway:
         """Waits until the gateway has ended, and returns its :attr:`returncode`.
 
         :raises TimeoutError: It goes on after `timeout` seconds.
+
+        >>> import farexec
+        >>> with farexec.Group(["popen"]) as group:
+        ...     gateway = group[0]
+        ...     gateway.exit()
+        ...     gateway.wait(timeout=20), gateway.alive, gateway.end_reason is None
+        (0, False, False)
         """
         if not self._native.join(timeout):
             raise TimeoutError(f"{self!r} goes on after {timeout} seconds")

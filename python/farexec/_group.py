@@ -86,6 +86,12 @@ class Group:
 
         :raises ValueError: There are gateways already, or there is no such model.
         :raises ImportError: This side is to be gevent or eventlet, which is not installed.
+
+        >>> import farexec
+        >>> group = farexec.Group()
+        >>> group.set_execmodel("thread", "main_thread_only")
+        >>> group.execmodel, group.remote_execmodel
+        (<ExecModel 'thread'>, <ExecModel 'main_thread_only'>)
         """
         if self._gateways:
             raise ValueError(f"can not set execution models if gateways have been created already: {self._gateways}")
@@ -121,6 +127,12 @@ class Group:
         :param spec: Where and how the worker starts; :attr:`defaultspec` if None.
         :raises ValueError: The spec is wrong; the text names the part.
         :raises StartError: The worker could not be started; the text says why.
+
+        >>> import farexec
+        >>> gateway = farexec.makegateway("popen//env:COLOUR=green")
+        >>> gateway.remote_exec("import os; channel.send(os.environ['COLOUR'])").receive()
+        'green'
+        >>> gateway.exit()
         """
         return self._make([spec])[0]
 
@@ -320,6 +332,7 @@ class MultiChannel:
     ...     channels = group.remote_exec("channel.send(channel.receive() + 1)")
     ...     channels.send_each(1)
     ...     channels.receive_each()
+    ...     channels.waitclose()
     [2, 2]
     """
 

@@ -26,7 +26,16 @@ class WorkerProgress(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a map is."""
+    """How far a map is.
+
+    >>> import farexec
+    >>> told = []
+    >>> with farexec.Group(["popen"]) as group:
+    ...     list(group.map("math:sqrt", [1, 4], progress=told.append))
+    [1.0, 2.0]
+    >>> told[-1].done, told[-1].total, [worker.id for worker in told[-1].workers]
+    (2, 2, ['gw0'])
+    """
 
     done: int
     """How many items have a result, those included that a journal had."""

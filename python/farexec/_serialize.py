@@ -12,6 +12,12 @@ def dump(byteio: BinaryIO, obj: object) -> None:
     """Writes `obj` to a binary file.
 
     :raises DumpError: A part of it is of a type that cannot be stored.
+
+    >>> import io
+    >>> stream = io.BytesIO()
+    >>> dump(stream, {"x": (1, 2)})
+    >>> loads(stream.getvalue())
+    {'x': (1, 2)}
     """
     byteio.write(dumps(obj))
 

@@ -194,6 +194,7 @@ class Gateway(_gateway.Gateway):
         """Has the items of all channels that are made from now on go through a codec, at both ends; see :meth:`farexec.Gateway.setcodec`.
 
         :raises TypeError: It is no codec.
+        :raises ImportError: It is ``"numpy"``, and there is no NumPy here.
         :raises RemoteError: The worker cannot use it.
         """
         await asyncio.to_thread(super().setcodec, codec)
@@ -295,7 +296,19 @@ class Group(_group.Group):
 
 
 class MultiChannel(_group.MultiChannel):
-    """Several channels as one, in a fixed order; see :class:`farexec.MultiChannel`."""
+    """Several channels as one, in a fixed order; see :class:`farexec.MultiChannel`.
+
+    >>> import asyncio
+    >>> from farexec import aio
+    >>> async def main():
+    ...     async with aio.Group(["popen"] * 2) as group:
+    ...         channels = group.remote_exec("channel.send(channel.receive() + 1)")
+    ...         await channels.send_each(1)
+    ...         print(await channels.receive_each())
+    ...         await channels.waitclose()
+    >>> asyncio.run(main())
+    [2, 2]
+    """
 
     if TYPE_CHECKING:
 

@@ -1,8 +1,10 @@
 """Codecs: how objects that cannot be sent by themselves become items, and items become such objects again.
 
 At both ends: a coordinator imports this, and has a worker execute it when a gateway or a channel is given a codec. Runs on Python
-2.7 and 3.6 or newer, without anything but the standard library.
+2.7 and 3.6 or newer, without anything but the standard library, but for the codec that is about NumPy.
 """
+
+import re
 
 TYPE, TUPLE = "\0type", "\0tuple"  # what the tuples begin with that stand for objects, and for tuples that begin so themselves
 
@@ -44,7 +46,60 @@ class Pickle(Codec):
             raise self.LoadError("pickle cannot decode it: %s: %s" % (type(error).__name__, error))
 
 
-class Types(Codec):
+class Parts(Codec):
+    """What finds some objects anywhere in items, and sends a tuple in the place of each. Other tuples that look so get a mark in front."""
+
+    def _stands_for(self, parts):
+        """Whether a tuple that is not marked stands for an object."""
+        raise NotImplementedError
+
+    def _encode_object(self, item):
+        """Returns the tuple for an object; what cannot be encoded is returned as it is (it may be a channel), or refused."""
+        raise NotImplementedError
+
+    def _decode_object(self, parts):
+        """Returns the object that a tuple stands for."""
+        raise NotImplementedError
+
+    def encode(self, item):
+        try:
+            return self._encode(item)
+        except RuntimeError as error:  # a RecursionError
+            raise self.DumpError("it is nested too deep: %s" % error)
+
+    def _encode(self, item):
+        cls = type(item)
+        if cls in PLAIN:
+            return item
+        if cls is list:
+            return [self._encode(part) for part in item]
+        if cls is dict:
+            return dict((self._encode(key), self._encode(value)) for key, value in item.items())
+        if cls is tuple:
+            parts = tuple(self._encode(part) for part in item)
+            return (TUPLE,) + parts if is_marked(parts) or self._stands_for(parts) else parts
+        if cls in (set, frozenset):
+            return cls(self._encode(part) for part in item)
+        return self._encode_object(item)
+
+    def decode(self, item):
+        cls = type(item)
+        if cls is list:
+            return [self.decode(part) for part in item]
+        if cls is dict:
+            return dict((self.decode(key), self.decode(value)) for key, value in item.items())
+        if cls is tuple:
+            if is_marked(item):
+                item = item[1:]
+            elif self._stands_for(item):
+                return self._decode_object(item)
+            return tuple(self.decode(part) for part in item)
+        if cls in (set, frozenset):
+            return cls(self.decode(part) for part in item)
+        return item
+
+
+class Types(Parts):
     """Objects of the types that were added, anywhere in items. Decoding calls nothing but what was added.
 
     >>> import datetime, decimal, farexec
@@ -81,48 +136,18 @@ class Types(Codec):
         self._decoders.append(decode)
         self.content.append(names)
 
-    def encode(self, item):
-        try:
-            return self._encode(item)
-        except RuntimeError as error:  # a RecursionError
-            raise self.DumpError("it is nested too deep: %s" % error)
+    def _stands_for(self, parts):
+        return bool(parts) and is_text(parts[0]) and parts[0] == TYPE
 
-    def _encode(self, item):
-        cls = type(item)
-        if cls in PLAIN:
-            return item
-        if cls is list:
-            return [self._encode(part) for part in item]
-        if cls is dict:
-            return dict((self._encode(key), self._encode(value)) for key, value in item.items())
-        if cls is tuple:
-            parts = tuple(self._encode(part) for part in item)
-            return (TUPLE,) + parts if item and is_mark(item[0]) else parts
-        if cls in (set, frozenset):
-            return cls(self._encode(part) for part in item)
-        for known in cls.__mro__:
+    def _encode_object(self, item):
+        for known in type(item).__mro__:
             if known in self._by_type:
                 number, encode = self._by_type[known]
                 return (TYPE, number, self._encode(encode(item)))
-        return item  # a channel; or it is refused, by who sends
-
-    def decode(self, item):
-        cls = type(item)
-        if cls is list:
-            return [self.decode(part) for part in item]
-        if cls is dict:
-            return dict((self.decode(key), self.decode(value)) for key, value in item.items())
-        if cls is tuple:
-            if item and is_mark(item[0]):
-                if item[0] == TYPE:
-                    return self._decode(item[1], self.decode(item[2]))
-                item = item[1:]
-            return tuple(self.decode(part) for part in item)
-        if cls in (set, frozenset):
-            return cls(self.decode(part) for part in item)
         return item
 
-    def _decode(self, number, value):
+    def _decode_object(self, parts):
+        number, value = parts[1], self.decode(parts[2])
         try:
             decode = self._decoders[number]
         except (IndexError, TypeError):
@@ -132,8 +157,67 @@ class Types(Codec):
         return decode(value)
 
 
-def is_mark(item):
-    return isinstance(item, (str, type(u""))) and item in (TYPE, TUPLE)
+class Arrays(Parts):
+    """Arrays of NumPy, anywhere in items, in the form that section 10 of docs/PROTOCOL.md describes: one copy of the memory each."""
+
+    kind = "numpy"
+
+    def __init__(self, content=None):
+        Codec.__init__(self)
+        if str is bytes:
+            raise ImportError('the codec "numpy" needs Python 3 at both ends')
+        try:
+            import numpy
+        except ImportError as error:
+            raise ImportError('the codec "numpy" needs NumPy at both ends: %s' % error)
+        self._numpy = numpy
+
+    def _stands_for(self, parts):
+        if len(parts) != 3:
+            return False
+        name, shape, data = parts
+        return is_text(name) and ELEMENTS.match(name) is not None and type(shape) in (tuple, list) and type(data) is bytes
+
+    def _encode_object(self, item):
+        if type(item) is self._numpy.ndarray:
+            if not ELEMENTS.match(item.dtype.str):
+                raise self.DumpError("an array of %s cannot be sent: its memory means nothing elsewhere" % item.dtype)
+            return (item.dtype.str, item.shape, item.tobytes())
+        if isinstance(item, self._numpy.ndarray):
+            raise self.DumpError("a %s is more than its elements, which numpy.asarray() gives" % type(item).__name__)
+        if isinstance(item, self._numpy.generic):
+            raise self.DumpError("a numpy.%s is no array: item() makes a number of it, and numpy.asarray() an array" % type(item).__name__)
+        return item
+
+    def _decode_object(self, parts):
+        name, shape, data = parts
+        try:
+            elements, size = self._numpy.dtype(name), 1
+            for length in shape:
+                size *= length
+            if size * elements.itemsize != len(data):
+                raise ValueError("%d bytes are not %r elements" % (len(data), size))
+            return self._numpy.ndarray(tuple(shape), elements, data)
+        except (TypeError, ValueError, OverflowError, MemoryError) as error:
+            raise self.LoadError("there is no array of %s with the shape %r: %s" % (name, shape, error))
+
+    def decode(self, item):
+        try:
+            return Parts.decode(self, item)
+        except TypeError as error:  # a key that is an array
+            raise self.LoadError(str(error))
+
+
+# Those types of elements whose memory is the same everywhere, as NumPy names them; no objects, records or long doubles.
+ELEMENTS = re.compile(r"(\|[biu]1|[<>]([iu][248]|f[248]|c8|c16|[mM]8(\[[0-9A-Za-z]+\])?|U[1-9][0-9]{0,8})|\|S[1-9][0-9]{0,8})\Z")
+
+
+def is_marked(parts):
+    return bool(parts) and is_text(parts[0]) and parts[0] == TUPLE
+
+
+def is_text(item):
+    return isinstance(item, (str, type(u"")))
 
 
 PLAIN = frozenset([type(None), bool, int, float, complex, str, bytes, type(u""), type(2**64)])
@@ -151,7 +235,7 @@ class Own(Codec):
         self.encode, self.decode = namespace["encode"], namespace["decode"]
 
 
-KINDS = {"pickle": Pickle, "types": Types, "own": Own}
+KINDS = {"pickle": Pickle, "types": Types, "numpy": Arrays, "own": Own}
 
 
 def name_of(thing):

@@ -265,7 +265,23 @@ fn spawned_rust_tests() -> Result<()> {
 fn bench() -> Result<()> {
     pytest(&["bench"])?;
     cargo(&["build", "--release", "-p", "farexec", "--example", "farexec-bench"])?;
+    embedded_bench()?;
     python(&["bench/run.py", "--quick"])
+}
+
+/// The contender that has the interpreter in itself, if that comes as a shared library.
+fn embedded_bench() -> Result<()> {
+    let interpreter = std::path::absolute("target/venv/bin/python")?;
+    let question = "import os, sysconfig; \
+        shared, folder, name = map(sysconfig.get_config_var, ('Py_ENABLE_SHARED', 'LIBDIR', 'LDLIBRARY')); \
+        print(bool(shared and os.path.exists(os.path.join(folder, name))))";
+    let answer = Command::new(&interpreter).args(["-c", question]).output()?;
+    if answer.stdout != b"True\n" {
+        say("this interpreter comes without its library, and is not measured embedded");
+        return Ok(());
+    }
+    let arguments = ["build", "--release", "--manifest-path", "bench/embedded/Cargo.toml", "--target-dir"];
+    run(Command::new("cargo").args(arguments).arg(built()).env("PYO3_PYTHON", interpreter))
 }
 
 fn python(arguments: &[&str]) -> Result<()> {

@@ -35,6 +35,27 @@ impl Side {
 }
 
 /// One end of a gateway. `C` is what the owner attaches to each channel: where its items go.
+///
+/// ```
+/// use farexec_proto::frame::FrameReader;
+/// use farexec_proto::session::{Event, Session, Side};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (mut here, mut there) = (Session::new(Side::Coordinator), Session::new(Side::Worker));
+/// let (id, _) = here.open(|_| "what this side keeps for the channel");
+/// let mut bytes = Vec::new();
+/// farexec_proto::frame::write(&mut bytes, farexec_proto::frame::Kind::Execute, farexec_proto::Encoding::Message, id, b"N.");
+/// here.close(id, None, &mut bytes);
+///
+/// let (mut reader, mut input, mut answers) = (FrameReader::default(), &bytes[..], Vec::new());
+/// let request = reader.next(&mut input)?.ok_or("a frame is there")?;
+/// assert!(matches!(there.receive(request, |_, _| "that side's", &mut answers)?, Event::Execute { .. }));
+/// let close = reader.next(&mut input)?.ok_or("another one is there")?;
+/// assert!(matches!(there.receive(close, |_, _| "not asked for", &mut answers)?, Event::Closed { .. }));
+/// assert_eq!((here.channel_count(), there.channel_count()), (0, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Session<C> {
     side: Side,

@@ -58,6 +58,15 @@ const fn to(state: State, say: Option<Kind>, items_end: bool) -> Transition {
 }
 
 /// The table.
+///
+/// ```
+/// use farexec_proto::frame::Kind;
+/// use farexec_proto::transition::{Input, State, next};
+///
+/// let said = next(State::Open, Input::LocalLast);
+/// assert_eq!((said.state, said.say, said.items_end), (State::ReceiveOnly, Some(Kind::Last), false));
+/// assert_eq!(next(said.state, Input::PeerLast).state, State::Closed);
+/// ```
 #[must_use]
 pub const fn next(state: State, input: Input) -> Transition {
     use Input::{LocalClose, LocalLast, Lost, PeerClose, PeerLast};

@@ -181,6 +181,27 @@ impl Resolver for Home {
 /// nested as you like; of exactly these types, so that nothing changes its type on the way.
 ///
 /// Dropping the last reference closes the channel.
+///
+///     >>> import farexec
+///     >>> with farexec.Group(["popen"]) as group:
+///     ...     channel = group[0].remote_exec("for item in channel: channel.send(item * 2)")
+///     ...     channel.send(21)
+///     ...     channel.receive(timeout=20)
+///     ...     channel.makefile("w", proxyclose=True).close()  # this side sends no more
+///     ...     channel.waitclose()
+///     ...     channel.isclosed()
+///     42
+///     True
+///
+/// A callback gets what arrives, and then the endmarker:
+///
+///     >>> received = []
+///     >>> with farexec.Group(["popen"]) as group:
+///     ...     channel = group[0].remote_exec("for number in range(3): channel.send(number)")
+///     ...     channel.setcallback(received.append, endmarker="the end")
+///     ...     channel.waitclose()
+///     >>> received
+///     [0, 1, 2, 'the end']
 #[pyclass(name = "Channel", module = "farexec", weakref, frozen, subclass)]
 pub(crate) struct PyChannel {
     pub(crate) channel: Channel,

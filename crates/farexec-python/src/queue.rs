@@ -15,6 +15,14 @@ use crate::waiting::waiting;
 /// A queue of everything that several channels receive, as (channel, item); made by `MultiChannel.make_receive_queue`.
 ///
 /// With an endmarker, (channel, endmarker) comes once for each channel when it ends, for whatever reason.
+///
+///     >>> import farexec
+///     >>> with farexec.Group(["popen"] * 2) as group:
+///     ...     queue = group.remote_exec("channel.send(6 * 7)").make_receive_queue(endmarker=None)
+///     ...     sorted([item for _, item in [queue.get() for _ in range(4)] if item is not None])
+///     ...     queue.empty()
+///     [42, 42]
+///     True
 #[pyclass(name = "ReceiveQueue", module = "farexec", weakref, frozen)]
 pub(crate) struct PyReceiveQueue {
     pub(crate) queue: ReceiveQueue,

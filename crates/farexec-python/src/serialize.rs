@@ -21,6 +21,10 @@ thread_local! {
 /// Returns `obj` as bytes, in the format that execnet stores data in (version 2).
 ///
 /// Raises DumpError if a part of it is of a type that cannot be stored; channels cannot.
+///
+///     >>> import farexec
+///     >>> farexec.loads(farexec.dumps([1, "two", {3: None}]))
+///     [1, 'two', {3: None}]
 #[pyfunction]
 pub(crate) fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     // The buffer is kept: fresh memory from the system costs as much as writing to it.

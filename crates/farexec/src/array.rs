@@ -1,6 +1,7 @@
 //! Arrays as items: their elements travel as bytes, in one piece, behind what NumPy calls their type and their shape.
 //!
-//! The far end needs nothing of farexec for it. The form is in docs/PROTOCOL.md.
+//! The far end needs nothing of farexec for it. The form is in docs/PROTOCOL.md. `codecs.py` makes arrays of NumPy of it there, if that is
+//! asked for.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,6 +9,17 @@ use std::marker::PhantomData;
 use ndarray::{ArrayBase, Data, Dimension, IxDyn, OwnedRepr, RawData, RawDataClone};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
+
+use farexec_proto::Value;
+
+use crate::channel::{Channel, ReceiveError};
+use crate::error::ExecError;
+use crate::gateway::Gateway;
+use crate::source::Source;
+use crate::wait::Wait;
+
+/// What gives a worker's channels a codec.
+const CODECS: &str = include_str!("codecs.py");
 
 mod sealed {
     /// What is read from bytes and written as bytes: any bits are a value.
@@ -38,8 +50,8 @@ elements! {
 
 /// An array, or a view of one, as an item or a part of one: a tuple of its type's name, its shape, and the bytes of its elements, row by row.
 ///
-/// It is sent and received in one copy, whatever it holds; a view whose elements are not side by side takes another. In Python, an array of NumPy
-/// is sent as `(a.dtype.str, a.shape, a.tobytes())`, and an item becomes one by `numpy.frombuffer(data, dtype).reshape(shape)`.
+/// It is sent and received in one copy, whatever it holds; a view whose elements are not side by side takes another. In Python it is an array of
+/// NumPy, after [`Gateway::use_numpy`]. Without that, an array is sent as `(a.dtype.str, a.shape, a.tobytes())`, and an item becomes one by `numpy.frombuffer(data, dtype).reshape(shape)`.
 ///
 /// ```
 /// use farexec::ArrayItem;
@@ -102,6 +114,72 @@ impl<S: Data<Elem: PartialEq>, D: Dimension> PartialEq for ArrayItem<S, D> {
 impl<S: Data<Elem: fmt::Debug>, D: Dimension> fmt::Debug for ArrayItem<S, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// Why a worker does not make arrays of NumPy of what it receives.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NumpyError {
+    /// The gateway has ended.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// The worker has no NumPy, or ended.
+    #[error("the worker cannot use NumPy: {0}")]
+    Worker(#[from] ReceiveError),
+}
+
+impl Gateway {
+    /// Has the code of the worker receive arrays of NumPy, and send them, where this side has [`ArrayItem`]s: on all channels that are made from
+    /// now on.
+    ///
+    /// What it receives can only be read there. Arguments of [`remote_exec`](Self::remote_exec), and calls, are not affected. A worker that is a
+    /// Rust program has arrays of its own, and is asked for nothing.
+    ///
+    /// ```no_run
+    /// use farexec::ArrayItem;
+    /// use ndarray::{Array2, array};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let gateway = group.make_gateway("popen//python=python3")?; // which has NumPy
+    /// gateway.use_numpy()?;
+    /// let channel = gateway.remote_exec("for matrix in channel: channel.send(matrix @ matrix.T)")?;
+    /// channel.send(&ArrayItem(array![[1.0, 2.0], [3.0, 4.0]]))?;
+    /// let product: Array2<f64> = channel.receive::<ArrayItem<_, _>>()?.0;
+    /// assert_eq!(product, array![[5.0, 11.0], [11.0, 25.0]]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`NumpyError`]; then channels are as before.
+    pub fn use_numpy(&self) -> Result<(), NumpyError> {
+        match self.ask_to_use_numpy()? {
+            Some(channel) => Ok(channel.wait_close(&Wait::forever())?),
+            None => Ok(()),
+        }
+    }
+
+    /// Does so, as [`use_numpy`](Self::use_numpy).
+    ///
+    /// # Errors
+    /// [`NumpyError`]
+    pub async fn use_numpy_async(&self) -> Result<(), NumpyError> {
+        match self.ask_to_use_numpy()? {
+            Some(channel) => Ok(channel.wait_close_async().await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks a worker that is an interpreter; the channel ends when it has done it.
+    fn ask_to_use_numpy(&self) -> Result<Option<Channel>, ExecError> {
+        if self.hello().implementation == "rust" {
+            return Ok(None);
+        }
+        let source = Source::text(CODECS).at("<farexec codecs>", 1).call("install");
+        let source = source.with("kind", "numpy").with("content", Value::None).with("target", Value::None);
+        self.remote_exec(source.beside()).map(Some)
     }
 }
 

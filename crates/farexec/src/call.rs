@@ -28,6 +28,18 @@ use crate::spec::ExecModel;
 use crate::wait::{Wait, WaitError};
 
 /// Why a call brought no result.
+///
+/// ```
+/// use farexec::CallError;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// let gateway = group.make_gateway("popen")?;
+/// let Err(CallError::Raised(error)) = gateway.call::<f64>("math:sqrt", &(-1,)) else { panic!() };
+/// assert_eq!((error.type_name(), error.message()), ("ValueError", "math domain error"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
@@ -157,6 +169,22 @@ pub(crate) fn decode<T: DeserializeOwned>(answer: &Payload) -> Result<T, CallErr
 }
 
 /// A call under way. If it is dropped before it has its answer, the worker goes on with it, and the answer is dropped as well.
+///
+/// ```
+/// use farexec::{Function, Value, Wait};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// let gateway = group.make_gateway("popen")?;
+/// let round = gateway.function("builtins:round".parse::<Function>()?);
+/// let keywords = Value::Dict(vec![("ndigits".into(), 1.into())]);
+/// let mut call = round.start(&Value::Tuple(vec![Value::from(2.46)]), Some(&keywords))?;
+/// // Something else, and then:
+/// let (rounded,): (f64,) = call.wait(&Wait::forever())?.decode()?;
+/// assert_eq!(rounded, 2.5);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Call {
     /// None once it has been answered.

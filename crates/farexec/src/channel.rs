@@ -23,6 +23,31 @@ use crate::receive_queue::{AlreadyTaken, Item};
 use crate::wait::{Wait, WaitError};
 
 /// A two-way, ordered stream of items. Clones are handles on the same channel; dropping the last one closes it.
+///
+/// ```
+/// use farexec::{ReceiveError, Wait};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// let gateway = group.make_gateway("popen")?;
+/// let channel = gateway.remote_exec("for item in channel: channel.send(item * 2)")?;
+/// channel.send(&21)?;
+/// assert_eq!(channel.receive::<i64>()?, 42);
+///
+/// let nothing = channel.receive_timeout::<i64>(Duration::from_millis(1));
+/// assert!(matches!(nothing, Err(ReceiveError::Wait(_))));
+///
+/// channel.send("ab")?;
+/// channel.end_sending(); // the loop over there ends
+/// let rest: Vec<String> = channel.iter().collect::<Result<_, _>>()?;
+/// assert_eq!(rest, ["abab"]);
+/// channel.wait_close(&Wait::forever())?;
+/// assert!(channel.is_closed());
+/// assert_eq!(channel.end().map(|end| end.to_string()).as_deref(), Some("closed by the far end"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Channel(Arc<Handle>);
 
@@ -33,6 +58,19 @@ pub(crate) struct Handle {
 }
 
 /// Why an item was not sent.
+///
+/// ```
+/// use farexec::SendError;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// let channel = group.make_gateway("popen")?.remote_exec("channel.receive()")?;
+/// channel.close();
+/// let Err(error @ SendError::Closed { .. }) = channel.send("too late") else { panic!() };
+/// assert_eq!(error.to_string(), "cannot send to <Channel id=1 closed>: closed by this side");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -56,6 +94,19 @@ pub enum SendError {
 }
 
 /// Why nothing was received.
+///
+/// ```
+/// use farexec::ReceiveError;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// let channel = group.make_gateway("popen")?.remote_exec("channel.send({'a': [1, 'two']})")?;
+/// let Err(ReceiveError::Decode(error)) = channel.receive::<std::collections::HashMap<String, Vec<u8>>>() else { panic!() };
+/// assert_eq!(error.path().to_string(), "data['a'][1]");
+/// assert!(matches!(channel.receive::<String>(), Err(ReceiveError::End(_))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReceiveError {
@@ -127,6 +178,21 @@ impl Channel {
 
     /// Sends an item once the far end has room for it, but waits no longer than `timeout` for that.
     ///
+    /// ```
+    /// use farexec::{SendError, Source};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let gateway = group.make_gateway("popen")?;
+    /// let idle = gateway.remote_exec(Source::text("import time; time.sleep(60)").max_pending(1))?;
+    /// idle.send("the one that may wait there")?;
+    /// let refused = idle.send_timeout("another one", Duration::from_millis(1));
+    /// assert!(matches!(refused, Err(SendError::Wait(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`SendError`]; nothing was sent then.
     pub fn send_timeout<T: Serialize + ?Sized>(&self, item: &T, timeout: Duration) -> Result<(), SendError> {
@@ -190,6 +256,21 @@ impl Channel {
     /// should wait ([`finish_sending`](Self::finish_sending)) before it sends more. On a channel that is limited,
     /// [`reserve`](Self::reserve) comes first.
     ///
+    /// ```
+    /// use farexec::{Value, Wait};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let channel = group.make_gateway("popen")?.remote_exec("channel.send(len(channel.receive()))")?;
+    /// channel.reserve(&Wait::forever())?;
+    /// if channel.start_sending(&Value::from(vec![Value::None, Value::from("text")]))? {
+    ///     channel.finish_sending(&Wait::forever())?;
+    /// }
+    /// assert_eq!(channel.receive::<usize>()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`SendError`]; nothing was sent then.
     pub fn start_sending(&self, item: &impl Encode) -> Result<bool, SendError> {
@@ -217,6 +298,19 @@ impl Channel {
 
     /// Sends bytes as one item, from where they are, and waits until the system has taken them. For large items, which it saves a copy; see
     /// [`copies_when_sending`](Self::copies_when_sending).
+    ///
+    /// ```
+    /// use farexec::Wait;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let channel = group.make_gateway("popen")?.remote_exec("channel.send(len(channel.receive()))")?;
+    /// let image = vec![0_u8; 1 << 20];
+    /// channel.send_bytes(&image, &Wait::forever())?;
+    /// assert_eq!(channel.receive::<usize>()?, image.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`SendError`]; if it is a [`SendError::Wait`], the item is on its way all the same.
@@ -277,6 +371,24 @@ impl Channel {
 
     /// Receives the next item, not yet decoded.
     ///
+    /// ```
+    /// use farexec::Wait;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let channel = group.make_gateway("popen")?.remote_exec("channel.send(7); channel.send('seven')")?;
+    /// for _ in 0..2 {
+    ///     let payload = channel.receive_payload(&Wait::forever())?;
+    ///     match payload.decode::<i64>() {
+    ///         Ok(number) => assert_eq!(number, 7),
+    ///         Err(_) => assert_eq!(payload.decode::<String>()?, "seven"),
+    ///     }
+    /// }
+    /// assert!(channel.try_receive_payload().is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ReceiveError`].
     pub fn receive_payload(&self, wait: &Wait<'_>) -> Result<Payload, ReceiveError> {
@@ -325,6 +437,26 @@ impl Channel {
     /// All callbacks of a program run in one thread of their own, in the order in which their items arrived; they should not
     /// take long. An error, or a panic, closes the channel with that text.
     ///
+    /// ```
+    /// use farexec::Item;
+    /// use std::sync::mpsc;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let channel = group.make_gateway("popen")?.remote_exec("for n in range(3): channel.send(n)")?;
+    /// let (sender, results) = mpsc::channel();
+    /// channel.set_callback(move |item| match item {
+    ///     Item::Data(payload) => {
+    ///         let number: u8 = payload.decode().map_err(|error| error.to_string())?;
+    ///         sender.send(number).map_err(|error| error.to_string())
+    ///     }
+    ///     Item::End(_) => Ok(()), // the last call
+    /// })?;
+    /// assert_eq!(results.iter().take(3).collect::<Vec<_>>(), [0, 1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`AlreadyTaken`].
     pub fn set_callback(
@@ -366,6 +498,25 @@ impl Channel {
     }
 
     /// Closes the channel with an error, which the far end's `receive` and `waitclose` raise.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let gateway = group.make_gateway("popen")?;
+    /// let text = "
+    ///     other = channel.receive()
+    ///     try:
+    ///         other.receive()
+    ///     except other.RemoteError as error:
+    ///         channel.send(str(error))
+    /// ";
+    /// let (channel, other) = (gateway.remote_exec(text)?, gateway.new_channel()?);
+    /// channel.send(&other.id())?;
+    /// other.close_with_error("out of paper");
+    /// assert_eq!(channel.receive::<String>()?.trim(), "out of paper");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close_with_error(&self, text: &str) {
         self.0.gateway.link().close_channel(self.id(), Some(&callback::report(text.into())));
     }

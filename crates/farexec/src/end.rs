@@ -8,6 +8,21 @@ use farexec_proto::control::{ErrorReport, Frame};
 use crate::sys;
 
 /// Why a gateway ended. Cheap to clone.
+///
+/// ```
+/// use farexec::{Cause, Wait};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// let gateway = group.make_gateway("popen")?;
+/// let _channel = gateway.remote_exec("import os, sys; print('out of paper', file=sys.stderr, flush=True); os._exit(3)")?;
+/// let reason = gateway.wait(&Wait::forever())?;
+/// assert!(!reason.is_orderly());
+/// assert_eq!(reason.stderr(), ["out of paper"]);
+/// assert!(reason.to_string().contains("exited with status 3"), "{reason}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndReason(Arc<Reason>);
 
@@ -186,6 +201,19 @@ impl fmt::Display for RemoteError {
 impl std::error::Error for RemoteError {}
 
 /// Why no more items come from a channel.
+///
+/// ```
+/// use farexec::{ChannelEnd, ReceiveError};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// let gateway = group.make_gateway("popen")?;
+/// let channel = gateway.remote_exec("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")?;
+/// let Err(ReceiveError::End(ChannelEnd::Gateway(reason))) = channel.receive::<()>() else { panic!() };
+/// assert!(reason.to_string().contains("SIGKILL"), "{reason}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChannelEnd {

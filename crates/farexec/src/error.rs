@@ -11,6 +11,17 @@ use crate::spec::SpecError;
 use crate::wait::WaitError;
 
 /// Why a gateway could not be made. Nothing of it is left running.
+///
+/// ```
+/// use farexec::StartError;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// let Err(error @ StartError::NoAnswer { .. }) = group.make_gateway("popen//python=sh -c 'exit 3'") else { panic!() };
+/// assert!(error.to_string().contains("exited with status 3"), "{error}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {

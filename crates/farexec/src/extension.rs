@@ -17,6 +17,11 @@ static PATH: OnceLock<PathBuf> = OnceLock::new();
 
 /// Has the extension module in this file sent to workers whose specs say `native=push`, and that have none of their own. It is built for
 /// the machine that this program runs on. The Python package offers its own; the first that is offered counts.
+///
+/// ```
+/// farexec::offer_extension("/usr/lib/python3/dist-packages/farexec/_native.abi3.so");
+/// // From now on, `ssh=HOST//native=push` sends it to a worker that it fits.
+/// ```
 pub fn offer_extension(path: impl Into<PathBuf>) {
     let _ = PATH.set(path.into());
 }

@@ -30,6 +30,24 @@ use crate::wait::{Wait, WaitError};
 /// One connection to one worker. Clones are handles on the same gateway.
 ///
 /// Gateways are made by a [`Group`](crate::Group), which ends them.
+///
+/// ```
+/// use farexec::Wait;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// let gateway = group.make_gateway("popen//id=first")?;
+/// assert_eq!((gateway.id(), gateway.spec().to_string().as_str()), ("first", "popen//id=first"));
+/// assert_eq!(gateway.hello().implementation, "cpython");
+/// assert_eq!(gateway.call::<u32>("os:getpid", &())?, gateway.hello().pid);
+///
+/// gateway.exit();
+/// let reason = gateway.wait(&Wait::forever())?;
+/// assert!(reason.is_orderly() && !gateway.is_alive());
+/// assert_eq!(gateway.return_code(), Some(0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Gateway(Arc<Inner>);
 
@@ -57,6 +75,22 @@ impl WeakGateway {
 }
 
 /// What came of ending a gateway.
+///
+/// ```
+/// use farexec::Termination;
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// group.make_gateways(["popen//id=polite", "popen//id=busy"])?;
+/// let _channel = group.gateways()[1].remote_exec("import signal\nwhile True: signal.pause()")?;
+/// for (gateway, termination) in group.terminate(Duration::from_millis(200))? {
+///     println!("{}: {termination:?}", gateway.id());
+/// }
+/// assert!(group.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Termination {
     /// The worker ended by itself.
@@ -265,6 +299,18 @@ impl Gateway {
 
     /// Executes code at the worker; the channel connects to it. Errors of the code arrive on the channel.
     ///
+    /// ```
+    /// use farexec::Source;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let gateway = group.make_gateway("popen")?;
+    /// let channel = gateway.remote_exec(Source::text("channel.send(a + b)").with("a", 1).with("b", 2))?;
+    /// assert_eq!(channel.receive::<i64>()?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ExecError`]
     pub fn remote_exec(&self, source: impl Into<Source>) -> Result<Channel, ExecError> {
@@ -301,6 +347,18 @@ impl Gateway {
 
     /// A new channel, which the far end gets to know by an item that has it in it.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let gateway = group.make_gateway("popen")?;
+    /// let execution = gateway.remote_exec("results = channel.receive(); results.send('by another way')")?;
+    /// let results = gateway.new_channel()?;
+    /// execution.send(&results.id())?;
+    /// assert_eq!(results.receive::<String>()?, "by another way");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`GatewayError`] if the gateway has ended.
     pub fn new_channel(&self) -> Result<Channel, GatewayError> {
@@ -324,12 +382,39 @@ impl Gateway {
 
     /// The channel that the far end sent as (part of) an item, by its number; if the far end has closed it
     /// already, what it sent before is still there.
+    ///
+    /// ```
+    /// use farexec::ChannelId;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let gateway = group.make_gateway("popen")?;
+    /// let execution = gateway.remote_exec("new = channel.gateway.newchannel(); channel.send(new); new.send(1)")?;
+    /// let new = gateway.channel(execution.receive::<ChannelId>()?);
+    /// assert_eq!(new.receive::<u8>()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn channel(&self, id: ChannelId) -> Channel {
         Channel::new(self.0.link.mentioned_channel(id), self.clone())
     }
 
     /// How the worker is doing; answered even while it computes.
+    ///
+    /// ```
+    /// use farexec::Wait;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let gateway = group.make_gateway("popen")?;
+    /// let channel = gateway.remote_exec("channel.send('begun'); channel.receive()")?;
+    /// assert_eq!(channel.receive::<String>()?, "begun");
+    /// assert_eq!(gateway.remote_status(&Wait::forever())?.executing, 1);
+    /// drop(channel);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`GatewayError`]
@@ -363,6 +448,18 @@ impl Gateway {
     }
 
     /// Ends the worker and all it started, without asking.
+    ///
+    /// ```
+    /// use farexec::{Cause, Wait};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let gateway = group.make_gateway("popen")?;
+    /// gateway.kill();
+    /// assert_eq!(gateway.wait(&Wait::forever())?.cause(), &Cause::Killed);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn kill(&self) {
         match self.0.link.supervisor() {
             _ if !self.is_ours() => {}

@@ -23,6 +23,26 @@ use crate::wait::{Wait, WaitError};
 
 /// Gateways that are made, addressed and ended together. Clones are handles on the same group; when the last one is
 /// dropped, the workers are ended.
+///
+/// ```
+/// use farexec::Group;
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let group = Group::new();
+/// group.make_gateways(["popen//id=a", "popen//id=b"])?;
+/// group.make_gateway("popen")?;
+/// assert_eq!(group.gateways().iter().map(|gateway| gateway.id()).collect::<Vec<_>>(), ["a", "b", "gw0"]);
+///
+/// let a = group.gateway("a").ok_or("there is no a")?;
+/// assert_eq!(a.call::<i64>("operator:add", &(2, 3))?, 5);
+/// let channels = group.remote_exec("channel.send(channel.gateway.id)")?;
+/// assert_eq!(channels.receive_each::<String>()?, ["a-worker", "b-worker", "gw0-worker"]);
+/// group.terminate(Duration::from_secs(1))?; // or by dropping the group
+/// assert!(group.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct Group(Arc<Inner>);
 
@@ -72,6 +92,19 @@ impl Group {
     }
 
     /// How workers of gateways made from now on execute, unless their spec says otherwise.
+    ///
+    /// ```
+    /// use farexec::ExecModel;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// group.set_execmodel(ExecModel::MainThreadOnly);
+    /// let gateway = group.make_gateway("popen")?;
+    /// assert_eq!(gateway.execmodel(), ExecModel::MainThreadOnly);
+    /// assert_eq!(group.make_gateway("popen//execmodel=thread")?.execmodel(), ExecModel::Thread);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_execmodel(&self, execmodel: ExecModel) {
         *self.0.execmodel.lock() = execmodel;
     }

@@ -90,6 +90,25 @@
 //! # }
 //! ```
 //!
+//! # Waiting
+//! Nothing waits for ever on a worker that is gone: what waits for it gets the reason. How long to wait for one that is there is said by a timeout
+//! ([`Channel::receive_timeout`], [`Group::terminate`]) or by a [`Wait`], which can also be called away, by a Ctrl-C for instance.
+//!
+//! ```
+//! use farexec::{Group, ReceiveError, Wait, WaitError};
+//! use std::time::Duration;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let group = Group::new();
+//! let channel = group.make_gateway("popen")?.remote_exec("channel.receive(); channel.send('done')")?;
+//! let hasty = channel.receive_payload(&Wait::at_most(Duration::from_millis(1)));
+//! assert!(matches!(hasty, Err(ReceiveError::Wait(WaitError::Timeout))));
+//! channel.send("go on")?; // nothing was lost by it
+//! assert_eq!(channel.receive::<String>()?, "done");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Calls and maps
 //! A function that workers can import, or that a text defines ([`Function`]), is called with [`Gateway::call`]; the result has the type that is
 //! asked for. [`Gateway::allow_imports`] sends a worker the Python files that it misses. [`Group::map`] gives items to whichever worker has room, brings each result once, and replaces workers that die.
@@ -162,7 +181,7 @@
 //!
 //! # Features
 //! None is on by default, and nothing on this page needs one. `ndarray` has arrays of that crate as items (`ArrayItem`): they travel in one piece, and
-//! NumPy makes arrays of them without a copy. The crate links no interpreter and no runtime for futures.
+//! are arrays of NumPy at a worker that has it, if `Gateway::use_numpy` asks for that. The crate links no interpreter and no runtime for futures.
 
 #![deny(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -209,7 +228,7 @@ mod watch;
 pub mod worker;
 
 #[cfg(feature = "ndarray")]
-pub use array::{ArrayItem, Element};
+pub use array::{ArrayItem, Element, NumpyError};
 pub use bootstrap::STAGE_0;
 pub use call::{Call, CallError, RemoteFunction};
 pub use channel::{Channel, ReceiveError, SendError};

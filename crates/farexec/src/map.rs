@@ -37,6 +37,25 @@ pub use progress::{Progress, WorkerProgress};
 pub(crate) const MAPPER: &str = include_str!("mapper.py");
 
 /// How items are worked off.
+///
+/// ```
+/// use farexec::{Function, MapOptions};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// group.make_gateways(["popen"; 2])?;
+/// let mut options = MapOptions::default();
+/// options.ordered = false; // results as they are ready
+/// options.star = true; // two arguments each
+/// options.timeout = Some(Duration::from_secs(60));
+/// let power: Function = "operator:pow".parse()?;
+/// let mut powers = group.map(&power, [(2, 3), (3, 2)], options)?.collect::<Result<Vec<u32>, _>>()?;
+/// powers.sort();
+/// assert_eq!(powers, [8, 9]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MapOptions {
@@ -84,6 +103,22 @@ impl Default for MapOptions {
 }
 
 /// Why there is no result for an item.
+///
+/// ```
+/// use farexec::{Function, MapOptions, ResultError, TaskError};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// group.make_gateway("popen")?;
+/// let inverse = Function::text("def inverse(n): return 1 / n", "inverse");
+/// let mut results = group.map::<_, f64>(&inverse, [2, 0, 4], MapOptions::default())?;
+/// assert_eq!(results.next().transpose()?, Some(0.5));
+/// let Some(Err(ResultError::Task { index: 1, error: TaskError::Raised(error) })) = results.next() else { panic!() };
+/// assert_eq!(error.type_name(), "ZeroDivisionError");
+/// assert_eq!(results.next().transpose()?, Some(0.25)); // the others go on
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
@@ -141,6 +176,33 @@ fn because(error: &Option<StartError>) -> String {
 
 /// Items on their way through the workers of a group. Dropping it leaves the workers to others, as soon as they are done with what they
 /// are at.
+///
+/// ```
+/// use farexec::{Function, Map, MapOptions, Value, Wait};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// group.make_gateways(["popen"; 2])?;
+/// let mut map = Map::new(&group, &"math:factorial".parse::<Function>()?, MapOptions::default())?;
+/// let mut numbers = (0..5).peekable();
+/// let mut sum = 0;
+/// while !map.is_done() {
+///     while map.room() > 0 && numbers.peek().is_some() {
+///         map.put(&Value::from(numbers.next().unwrap_or_default()))?;
+///     }
+///     if numbers.peek().is_none() {
+///         map.no_more();
+///     }
+///     map.dispatch();
+///     map.wait(&Wait::forever())?;
+///     while let Some(result) = map.pop() {
+///         sum += result.decode::<u64>()?;
+///     }
+/// }
+/// assert_eq!(sum, 1 + 1 + 2 + 6 + 24);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Map {
     farm: Farm,
     pool: Pool,
@@ -400,6 +462,26 @@ impl Group {
 }
 
 /// The results of [`Group::map`].
+///
+/// ```
+/// use farexec::{Function, MapOptions, ResultError};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// group.make_gateways(["popen"; 2])?;
+/// let number = Function::text("def number(text): return int(text)", "number");
+/// let mut sum = 0;
+/// for result in group.map::<_, i64>(&number, ["1", "two", "3"], MapOptions::default())? {
+///     match result {
+///         Ok(number) => sum += number,
+///         Err(ResultError::Task { index, error }) => println!("{index}: {error}"), // the others go on
+///         Err(ResultError::Map(error)) => return Err(error.into()),
+///     }
+/// }
+/// assert_eq!(sum, 4);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Results<I, T> {
     map: Map,
     items: I,

@@ -10,6 +10,22 @@ use crate::receive_queue::{AlreadyTaken, ReceiveQueue};
 use crate::wait::Wait;
 
 /// Several channels as one.
+///
+/// ```
+/// use farexec::Wait;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// group.make_gateways(["popen"; 3])?;
+/// let channels = group.remote_exec("channel.send(channel.receive() + 1)")?;
+/// for (number, channel) in (10..).zip(&channels) {
+///     channel.send(&number)?;
+/// }
+/// assert_eq!(channels.receive_each::<i64>()?, [11, 12, 13]);
+/// channels.wait_close(&Wait::forever())?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct MultiChannel {
     channels: Vec<Channel>,

@@ -23,6 +23,19 @@ use crate::wait::{Wait, WaitError};
 const FORWARDER: &str = include_str!("output.py");
 
 /// One line that a worker printed.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// let (sender, lines) = std::sync::mpsc::channel();
+/// group.set_output(move |line| drop(sender.send((line.gateway.clone(), line.stream.name(), line.text.clone()))));
+/// let channel = group.make_gateway("popen//id=a//stdout=forward")?.remote_exec("print('hello')")?;
+/// assert_eq!(lines.recv()?, ("a".into(), "stdout", "hello".into()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputLine {
     /// The id of its gateway.

@@ -34,6 +34,19 @@ pub(crate) fn keep_buffer(buffer: Vec<u8>) {
 }
 
 /// One received item, not yet decoded.
+///
+/// ```
+/// use farexec::{Value, Wait};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// let channel = group.make_gateway("popen")?.remote_exec("channel.send((1, 'one'))")?;
+/// let payload = channel.receive_payload(&Wait::forever())?;
+/// assert_eq!(payload.decode::<(u8, String)>()?, (1, "one".into()));
+/// assert_eq!(payload.value()?, Value::Tuple(vec![1.into(), "one".into()]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
     encoding: Encoding,

@@ -38,6 +38,31 @@ pub struct QueueEvent {
 /// One queue fed by several channels. Any number of threads may take from it.
 ///
 /// Iterating takes events until every channel has ended.
+///
+/// ```
+/// use farexec::{Item, Wait};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// group.make_gateways(["popen"; 2])?;
+/// let queue = group.remote_exec("channel.send(channel.receive())")?.receive_queue()?;
+/// assert!(queue.get(&Wait::at_most(Duration::from_millis(1))).is_err());
+///
+/// for channel in queue.channels() {
+///     channel.send("back")?;
+/// }
+/// let mut received = Vec::new();
+/// for event in &queue {
+///     match event.item {
+///         Item::Data(payload) => received.push(payload.decode::<String>()?),
+///         Item::End(reason) => assert_eq!(reason.to_string(), "closed by the far end"),
+///     }
+/// }
+/// assert_eq!(received, ["back", "back"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ReceiveQueue {
     shared: Arc<Shared>,
@@ -104,6 +129,18 @@ pub(crate) struct Feed {
 }
 
 /// A channel whose items somebody takes already: another queue, or a callback.
+///
+/// ```
+/// use farexec::ReceiveError;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// let channel = group.make_gateway("popen")?.remote_exec("channel.send(1)")?;
+/// let _queue = farexec::ReceiveQueue::new(vec![channel.clone()])?;
+/// assert!(matches!(channel.receive::<u8>(), Err(ReceiveError::AlreadyTaken(_))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the channel's items go to a callback or a receive queue already")]
 pub struct AlreadyTaken;
@@ -153,6 +190,22 @@ impl ReceiveQueue {
     }
 
     /// The next event, as long as one can still come; `None` when every channel has ended and nothing is left.
+    ///
+    /// ```
+    /// use farexec::{Item, ReceiveQueue, Wait};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let channel = group.make_gateway("popen")?.remote_exec("channel.send(1)")?;
+    /// let queue = ReceiveQueue::without_ends(vec![channel])?;
+    /// while let Some(event) = queue.next_event(&Wait::forever())? {
+    ///     let Item::Data(payload) = event.item else { panic!("ends were not asked for") };
+    ///     assert_eq!((event.index, payload.decode::<u8>()?), (0, 1));
+    /// }
+    /// assert!(queue.try_get().is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`WaitError`] if nothing came in time.

@@ -46,6 +46,20 @@ impl Source {
     }
 
     /// A file on this machine, executed as it is.
+    ///
+    /// ```
+    /// use farexec::Source;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("greet.py");
+    /// # std::fs::write(&path, "channel.send('hello')")?;
+    /// let channel = group.make_gateway("popen")?.remote_exec(Source::file(&path))?;
+    /// assert_eq!(channel.receive::<String>()?, "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn file(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref().to_string_lossy().into_owned();
         Self {
@@ -60,11 +74,40 @@ impl Source {
 
     /// A function in a file on this machine: the file is executed there, then the function is called with the
     /// channel as its first argument.
+    ///
+    /// ```
+    /// use farexec::Source;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("shapes.py");
+    /// # std::fs::write(&path, "def area(channel, width, height): channel.send(width * height)")?;
+    /// let area = Source::function(&path, "area").with("width", 6).with("height", 7);
+    /// let channel = group.make_gateway("popen")?.remote_exec(area)?;
+    /// assert_eq!(channel.receive::<i64>()?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn function(path: impl AsRef<Path>, name: impl Into<String>) -> Self {
         Self { call: Some(name.into()), ..Self::file(path) }
     }
 
     /// Says where the text comes from, so that tracebacks name the real file and line.
+    ///
+    /// ```
+    /// use farexec::{ReceiveError, Source};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let text = Source::text("1 / 0").at("generated/step.py", 7);
+    /// let channel = group.make_gateway("popen")?.remote_exec(text)?;
+    /// let Err(ReceiveError::Remote(error)) = channel.receive::<()>() else { panic!() };
+    /// let frame = error.frames().last().ok_or("there is a frame")?;
+    /// assert_eq!((frame.file.as_str(), frame.line), ("generated/step.py", 7));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn at(mut self, file: impl Into<String>, line: u32) -> Self {
         if let Text::Given { file: known, line: first, .. } = &mut self.text {
@@ -101,6 +144,18 @@ impl Source {
 
     /// Bounds what waits at the receivers of its channel, here and there: a sender that is so many items ahead of what was received
     /// waits. At least 1. Without it, or if the worker is of an older version, nothing is bounded.
+    ///
+    /// ```
+    /// use farexec::Source;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let endless = Source::text("import itertools\nfor n in itertools.count(): channel.send(n)").max_pending(10);
+    /// let channel = group.make_gateway("popen")?.remote_exec(endless)?; // never more than ten of them are here
+    /// assert_eq!(channel.iter::<u64>().take(3).collect::<Result<Vec<_>, _>>()?, [0, 1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_pending(self, items: u32) -> Self {
         Self { max_pending: Some(items.max(1)), ..self }
@@ -137,6 +192,28 @@ impl From<&str> for Source {
 }
 
 /// The payload of an EXECUTE frame. The keyword arguments may be of any object model: they encode as a dict.
+///
+/// ```
+/// use farexec::{Request, Value};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// let kwargs = vec![("items".to_owned(), Value::from(vec![Value::from(1), Value::from("b")]))];
+/// let request = Request {
+///     source: "def count(channel, items): channel.send(len(items))".into(),
+///     file: None,
+///     line: 1,
+///     call: Some("count"),
+///     kwargs: &kwargs,
+///     beside: false,
+///     part: None,
+///     max_pending: None,
+/// };
+/// let channel = group.make_gateway("popen")?.execute(&request)?;
+/// assert_eq!(channel.receive::<usize>()?, 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Request<'a, K> {
     /// The source text.

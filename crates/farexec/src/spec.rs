@@ -191,6 +191,18 @@ pub enum Output {
 }
 
 /// What is wrong with a spec.
+///
+/// ```
+/// use farexec::Spec;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// let Err(error) = "popen//chdri=/tmp".parse::<Spec>() else { panic!() };
+/// println!("{error}");
+/// assert!(error.to_string().contains("chdri"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {

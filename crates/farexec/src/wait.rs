@@ -60,6 +60,34 @@ impl<'a> Wait<'a> {
     /// For receiving from channels and queues, waiting for the end of a channel or a gateway, and for what else waits for nothing but the
     /// far end's doing. What has to be done in several steps (starting, terminating, sending trees, asking for a status) cannot be polled,
     /// and waits like [`forever`](Self::forever).
+    ///
+    /// ```
+    /// use farexec::{ReceiveError, Wait, WaitError};
+    /// use std::sync::Arc;
+    /// use std::task::{Wake, Waker};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// struct Ring(std::thread::Thread); // an event loop would be told instead
+    ///
+    /// impl Wake for Ring {
+    ///     fn wake(self: Arc<Self>) {
+    ///         self.0.unpark();
+    ///     }
+    /// }
+    ///
+    /// let channel = group.make_gateway("popen")?.remote_exec("channel.send(1)")?;
+    /// let waker = Waker::from(Arc::new(Ring(std::thread::current())));
+    /// let payload = loop {
+    ///     match channel.receive_payload(&Wait::polling(&waker)) {
+    ///         Err(ReceiveError::Wait(WaitError::Pending)) => std::thread::park(), // or does something else
+    ///         received => break received?,
+    ///     }
+    /// };
+    /// assert_eq!(payload.decode::<u8>()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn polling(waker: &'a Waker) -> Self {
         Self { asker: Some(Asker { waker, ticket: None }), ..Self::default() }
@@ -71,6 +99,26 @@ impl<'a> Wait<'a> {
     }
 
     /// For as long as `interrupted` says no. It is asked whenever a signal came, and several times a second.
+    ///
+    /// ```
+    /// use farexec::{ReceiveError, Wait, WaitError};
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// static STOPPED: AtomicBool = AtomicBool::new(false); // by a Ctrl-C, for instance
+    /// let channel = group.make_gateway("popen")?.remote_exec("channel.receive()")?;
+    /// std::thread::spawn(|| {
+    ///     std::thread::sleep(Duration::from_millis(10));
+    ///     STOPPED.store(true, Ordering::Relaxed);
+    /// });
+    /// let is_stopped = || STOPPED.load(Ordering::Relaxed);
+    /// let received = channel.receive_payload(&Wait::forever().unless(&is_stopped));
+    /// assert!(matches!(received, Err(ReceiveError::Wait(WaitError::Interrupted))));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn unless(self, interrupted: &'a (dyn Fn() -> bool + Sync)) -> Self {
         Self { interrupted: Some(interrupted), ..self }

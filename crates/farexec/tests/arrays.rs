@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use farexec::{ArrayItem, Group, ReceiveError, Value};
+use farexec::worker::{Registry, serve};
+use farexec::{ArrayItem, Channel, Group, ReceiveError, SendError, Value};
 use ndarray::{Array, Array0, Array1, Array2, ArrayD, s};
 use serde::{Deserialize, Serialize};
 
@@ -120,4 +121,93 @@ fn numpy_takes_them_and_sends_them() {
     let refused = channel.receive::<ArrayItem<ndarray::OwnedRepr<u8>, ndarray::Ix3>>().unwrap_err();
     assert!(refused.to_string().contains("an array of `|b1`, where one of `|u1` was to come"), "{refused}");
     assert!(matches!(channel.receive::<Value>(), Err(ReceiveError::End(_))));
+}
+
+const SERVES: &str = "FAREXEC_TEST_SERVES_ARRAYS";
+
+/// No test, but the worker of the next one.
+#[test]
+fn worker() {
+    #[derive(Deserialize)]
+    struct Nothing {}
+    if std::env::var_os(SERVES).is_none() {
+        return;
+    }
+    let turn = |channel: Channel, _: Nothing| -> Result<(), SendError> {
+        while let Ok(ArrayItem(array)) =
+            channel.receive::<ArrayItem<ndarray::OwnedRepr<f64>, ndarray::IxDyn>>()
+        {
+            channel.send(&(array.len(), ArrayItem(array.t())))?;
+        }
+        Ok(())
+    };
+    serve(Registry::new().channel_function("turn", turn)).unwrap();
+}
+
+/// Between the codec of Python programs and a worker that is a Rust program, which is given none.
+#[test]
+#[ignore = "FAREXEC_NUMPY has to name an interpreter with NumPy and farexec"]
+fn a_program_in_python_sends_arrays_to_one_in_rust() {
+    let interpreter = std::env::var("FAREXEC_NUMPY").unwrap();
+    let this = std::env::current_exe().unwrap();
+    let spec = format!("command=env {SERVES}=1 sh -c 'exec {} --exact worker --nocapture'", this.display());
+    let program = "
+import sys, farexec, numpy
+made = numpy.arange(24.0).reshape(2, 3, 4)
+with farexec.Group([sys.argv[1]]) as group:
+    group[0].setcodec('numpy')
+    channel = group[0].remote_exec('turn')
+    for array in (made, made.T, made[::-1, 1:], made[:0], made[0, 0, 0:1].reshape(())):
+        channel.send(array)
+        count, turned = channel.receive(20)
+        assert count == array.size and turned.dtype == array.dtype and numpy.array_equal(turned, array.T), turned
+    assert turned.shape == ()
+    channel.send(numpy.arange(3))
+    channel.waitclose(20)
+";
+    let ran = std::process::Command::new(interpreter).args(["-c", program, &spec]).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[test]
+#[ignore = "FAREXEC_NUMPY has to name an interpreter with NumPy"]
+fn a_worker_has_arrays_of_numpy_if_it_is_asked_to() {
+    let interpreter = std::env::var("FAREXEC_NUMPY").unwrap();
+    let group = Group::new();
+    for native in ["auto", "no"] {
+        let spec = format!("popen//python={interpreter}//native={native}");
+        let gateway = group.make_gateway(spec.as_str()).unwrap();
+        let before = gateway.remote_exec("channel.send(type(channel.receive()).__name__)").unwrap();
+        gateway.use_numpy().unwrap();
+        let after = gateway.remote_exec("for item in channel: channel.send({'sum': item + item})").unwrap();
+        let numbers = Array::from_shape_fn((4, 6), |(row, column)| (10 * row + column) as f32);
+        for part in [numbers.view(), numbers.t(), numbers.slice(s![..;-2, 1..;2]), numbers.slice(s![..0, ..])]
+        {
+            after.send(&ArrayItem(part)).unwrap();
+            let mut sums: std::collections::BTreeMap<
+                String,
+                ArrayItem<ndarray::OwnedRepr<f32>, ndarray::Ix2>,
+            > = after.receive().unwrap();
+            assert_eq!(sums.remove("sum").unwrap().0, &part + &part);
+        }
+        before.send(&ArrayItem(numbers.view())).unwrap();
+        assert_eq!(before.receive::<String>().unwrap(), "tuple");
+        let same = farexec::Function::text("def same(x): return type(x).__name__", "same");
+        let called: String = gateway.function(same).call(&(ArrayItem(numbers.view()),)).unwrap();
+        assert_eq!(called, "tuple");
+        futures::executor::block_on(gateway.use_numpy_async()).unwrap();
+    }
+}
+
+#[test]
+fn a_worker_without_numpy_says_so() {
+    let group = Group::new();
+    let gateway = group.make_gateway("popen").unwrap();
+    let hidden = gateway.remote_exec("import sys; sys.modules['numpy'] = None").unwrap();
+    hidden.wait_close(&farexec::Wait::forever()).unwrap();
+    let refused = gateway.use_numpy().unwrap_err().to_string();
+    assert!(refused.contains("the codec \"numpy\" needs NumPy at both ends"), "{refused}");
+    let channel = gateway.remote_exec("channel.send(channel.receive())").unwrap();
+    channel.send("goes on").unwrap();
+    assert_eq!(channel.receive::<String>().unwrap(), "goes on");
 }

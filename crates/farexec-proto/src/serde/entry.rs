@@ -23,6 +23,19 @@ impl<T: Serialize + ?Sized> Encode for AsItem<'_, T> {
 
 /// Appends an item; says in which encoding.
 ///
+/// ```
+/// use farexec_proto::encoding::StringCoercion;
+/// use farexec_proto::serde::{encode, from_payload};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut payload = Vec::new();
+/// let encoding = encode(&(1, "one"), &mut payload)?;
+/// let item: (u8, &str) = from_payload(encoding, &payload, StringCoercion::DEFAULT)?;
+/// assert_eq!(item, (1, "one"));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// [`EncodeError`]; nothing is appended then.
 pub fn encode<T: Serialize + ?Sized>(item: &T, out: &mut Vec<u8>) -> Result<Encoding, EncodeError> {
@@ -44,6 +57,18 @@ pub fn from_payload<'p, T: Deserialize<'p>>(
 }
 
 /// A Rust value as a [`Value`].
+///
+/// ```
+/// use farexec_proto::Value;
+/// use farexec_proto::serde::{from_value, to_value};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let value = to_value(&vec![Some(1), None])?;
+/// assert_eq!(value, Value::List(vec![1.into(), Value::None]));
+/// assert_eq!(from_value::<Vec<Option<u8>>>(&value)?, [Some(1), None]);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`EncodeError`] if a part of it cannot be sent.

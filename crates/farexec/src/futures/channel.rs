@@ -97,12 +97,36 @@ impl Channel {
     }
 
     /// The items that arrive, as a stream that ends with the channel.
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let channel = group.make_gateway("popen")?.remote_exec("for n in range(100): channel.send(n)")?;
+    /// let even = channel.stream::<u32>().filter_map(async |n| n.ok().filter(|n| n % 2 == 0));
+    /// assert_eq!(futures::executor::block_on(even.count()), 50);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn stream<T: DeserializeOwned>(&self) -> ChannelStream<T> {
         ChannelStream::new(self)
     }
 
     /// Where items go that are sent, as a sink. Closing it says that this side sends no more.
+    ///
+    /// ```
+    /// use futures::{SinkExt, StreamExt, stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let channel = group.make_gateway("popen")?.remote_exec("channel.send(sum(channel))")?;
+    /// futures::executor::block_on(stream::iter(1..=100).map(Ok).forward(channel.sink::<u32>()))?; // which closes it
+    /// assert_eq!(channel.receive::<u32>()?, 5050);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn sink<T: Serialize>(&self) -> ChannelSink<T> {
         ChannelSink::new(self)

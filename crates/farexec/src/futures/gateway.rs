@@ -35,6 +35,20 @@ impl Gateway {
 
     /// Waits until the worker has ended, and returns why, as [`wait`](Self::wait) does.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let gateway = group.make_gateway("popen")?;
+    /// gateway.exit();
+    /// let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    /// let reason = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), gateway.wait_async()).await })??;
+    /// assert!(reason.is_orderly());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// None so far: nothing but dropping it ends this wait.
     pub async fn wait_async(&self) -> Result<EndReason, WaitError> {

@@ -3,6 +3,21 @@
 use std::time::{Duration, Instant};
 
 /// How far a map is.
+///
+/// ```
+/// use farexec::{Function, MapOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// group.make_gateways(["popen"; 2])?;
+/// let mut results = group.map::<_, f64>(&"math:sqrt".parse::<Function>()?, 0..100, MapOptions::default())?;
+/// results.by_ref().take(60).collect::<Result<Vec<_>, _>>()?;
+/// let progress = results.progress();
+/// assert!(progress.done >= 60 && progress.failed == 0);
+/// assert_eq!((progress.total, progress.workers.len()), (Some(100), 2));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Progress {

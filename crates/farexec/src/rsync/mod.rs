@@ -161,6 +161,41 @@ pub enum RsyncEvent<'a> {
 }
 
 /// Who decides what is sent, and is told what happens; called in the thread that called [`Rsync::send_with`].
+///
+/// ```
+/// use farexec::{Channel, Observer, Rsync, RsyncEvent, Stop, Wait};
+/// use std::path::Path;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let group = farexec::Group::new();
+/// struct NoObjects(u64);
+///
+/// impl Observer for NoObjects {
+///     fn wants(&mut self, path: &Path) -> Result<bool, Stop> {
+///         Ok(path.extension().is_none_or(|extension| extension != "o"))
+///     }
+///
+///     fn event(&mut self, _: usize, _: &Channel, event: RsyncEvent<'_>) -> Result<(), Stop> {
+///         if let RsyncEvent::Done { .. } = event {
+///             self.0 += 1;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let folder = tempfile::tempdir()?;
+/// let (source, there) = (folder.path().join("source"), folder.path().join("there"));
+/// std::fs::create_dir(&source)?;
+/// std::fs::write(source.join("main.c"), "int main() {}")?;
+/// std::fs::write(source.join("main.o"), "binary")?;
+/// let gateway = group.make_gateway("popen")?;
+/// let mut observer = NoObjects(0);
+/// Rsync::new(&source).to(&gateway, &there).send_with(&mut observer, &Wait::forever())?;
+/// assert_eq!(observer.0, 1);
+/// assert!(there.join("main.c").exists() && !there.join("main.o").exists());
+/// # Ok(())
+/// # }
+/// ```
 pub trait Observer {
     /// Whether an entry of the source belongs to the tree; of a directory, with all under it. `path` begins with the source's.
     ///
@@ -199,6 +234,24 @@ impl Rsync {
     }
 
     /// As [`to`](Self::to), and deletes what is there and not in the source.
+    ///
+    /// ```
+    /// use farexec::Rsync;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = farexec::Group::new();
+    /// let folder = tempfile::tempdir()?;
+    /// let (source, there) = (folder.path().join("source"), folder.path().join("there"));
+    /// std::fs::create_dir(&source)?;
+    /// std::fs::create_dir(&there)?;
+    /// std::fs::write(there.join("left over"), "")?;
+    /// let gateway = group.make_gateway("popen")?;
+    /// let report = Rsync::new(&source).mirror_to(&gateway, &there).send()?;
+    /// assert_eq!(report.targets[0].deleted, 1);
+    /// assert!(!there.join("left over").exists());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn mirror_to(mut self, gateway: &Gateway, destination: impl AsRef<Path>) -> Self {
         self.targets.push(Target::new(gateway, sys::path_bytes(destination.as_ref()), true));

@@ -20,6 +20,27 @@ type Function = Box<dyn Fn(&Value) -> Result<Value, ErrorReport> + Send + Sync>;
 type ChannelFunction = Box<dyn Fn(Channel, &Value) -> Result<(), ErrorReport> + Send + Sync>;
 
 /// The functions that a program has as a worker, by their names: what [`serve`](super::serve) is given.
+///
+/// ```
+/// use farexec::worker::Registry;
+/// use farexec::{Channel, SendError};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// #[derive(serde::Deserialize)]
+/// struct Echo {
+///     times: usize,
+/// }
+///
+/// let registry = Registry::new()
+///     .function("numbers:hypot", |(a, b): (f64, f64)| Ok::<_, String>(a.hypot(b)))
+///     .function("numbers:parse", |(text,): (String,)| text.parse::<i64>())
+///     .channel_function("echo", |channel: Channel, echo: Echo| -> Result<(), Box<dyn std::error::Error>> {
+///         let item: String = channel.receive()?;
+///         Ok(channel.send(&item.repeat(echo.times))?)
+///     });
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Default)]
 pub struct Registry {
     functions: BTreeMap<String, Function>,

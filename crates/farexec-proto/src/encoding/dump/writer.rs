@@ -10,6 +10,18 @@ use crate::limits::{MAX_DECIMAL_DIGITS, MAX_NESTING};
 
 /// Appends an item in the dump format, as the payloads of frames have it: without the version byte.
 ///
+/// ```
+/// use farexec_proto::encoding::{StringCoercion, dump};
+/// use farexec_proto::{Value, ValueBuilder};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut payload = Vec::new();
+/// dump::encode(&Value::from(7), &mut payload)?;
+/// assert_eq!(dump::decode(&payload, StringCoercion::DEFAULT, &mut ValueBuilder)?, Value::from(7));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// [`EncodeError`]; nothing is appended then.
 pub fn encode(item: &(impl Encode + ?Sized), out: &mut Vec<u8>) -> Result<(), EncodeError> {

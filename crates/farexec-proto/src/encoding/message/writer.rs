@@ -8,6 +8,18 @@ use crate::limits::{MAX_NESTING, MAX_PAYLOAD};
 
 /// Appends an item in the message encoding.
 ///
+/// ```
+/// use farexec_proto::encoding::message;
+/// use farexec_proto::{Value, ValueBuilder};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut payload = Vec::new();
+/// message::encode(&Value::from("text"), &mut payload)?;
+/// assert_eq!(message::decode(&payload, &mut ValueBuilder)?, Value::from("text"));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// [`EncodeError`]; of the kind [`EncodeErrorKind::NeedsDump`] if there is a channel or a complex number in the item. Nothing is
 /// appended then.
@@ -21,6 +33,19 @@ pub fn encode(item: &(impl Encode + ?Sized), out: &mut Vec<u8>) -> Result<(), En
 }
 
 /// What stands before and behind many bytes that are an item by themselves, for who sends them from where they are.
+///
+/// ```
+/// use farexec_proto::encoding::message;
+/// use farexec_proto::{Value, ValueBuilder};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bytes = vec![7; 100_000];
+/// let (opening, closing) = message::around_bytes(bytes.len())?;
+/// let payload = [&opening[..], &bytes, &closing].concat();
+/// assert_eq!(message::decode(&payload, &mut ValueBuilder)?, Value::Bytes(bytes));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`EncodeErrorKind::TooLong`].

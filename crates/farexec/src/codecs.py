@@ -1,0 +1,1 @@
+../../../python/farexec/codecs.py
