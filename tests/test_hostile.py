@@ -88,8 +88,9 @@ COORDINATOR = textwrap.dedent(
     with farexec.Group() as group:
         try:
             gateway = group.makegateway("popen//start=spawn//python=" + sys.argv[1])
+            gateway.max_pending = json.loads(sys.argv[2])
             channel = gateway.remote_exec("pass # now")
-            for _ in range(2):
+            for _ in range(json.loads(sys.argv[3])):
                 try:
                     told.append(repr(channel.receive(1))[:200])
                 except farexec.TimeoutError:
@@ -106,13 +107,13 @@ COORDINATOR = textwrap.dedent(
 def attack(tmp_path):
     """A function that has a worker do something to a coordinator; it returns what the coordinator told, in words."""
 
-    def run(first, then=b"", how="stays"):
+    def run(first, then=b"", how="stays", max_pending=None, receives=2):
         worker = tmp_path / "hostile"
         worker.write_text(WORKER)
         worker.chmod(0o755)
         for name, content in (("first", first), ("then", then), ("how", how.encode())):
             (tmp_path / name).write_bytes(content)
-        command = [sys.executable, "-c", COORDINATOR, str(worker)]
+        command = [sys.executable, "-c", COORDINATOR, str(worker), json.dumps(max_pending), json.dumps(receives)]
         result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50)
         assert result.returncode == 0, result.stderr
         assert "panicked" not in result.stderr and "Traceback" not in result.stderr
@@ -236,6 +237,15 @@ def test_an_item_that_names_code(attack, tmp_path):
 def test_what_only_a_coordinator_sends(attack):
     for kind in (START, EXECUTE, STATUS, TERMINATE, EXTENSION):
         assert "EOFError" in attack(ANSWER, frame(kind, dumped({"source": "print(1)"}), 2)), kind
+
+
+def test_more_than_is_allowed(attack):
+    """Who limits what may wait for him was sent what a worker liked."""
+    hello = MARKER + frame(HELLO, dumped({**GOOD_HELLO, "knows_credit": True}))
+    told = attack(hello, frame(ITEM, dumped(1), 1) * 5, max_pending=5, receives=6)
+    assert told == "1 | 1 | 1 | 1 | 1 | nothing"
+    told = attack(hello, frame(ITEM, dumped(1), 1) * 100, "on and on", max_pending=5, receives=1000)
+    assert "it sent more on channel 1 than `max_pending` allows" in told
 
 
 def test_pings_without_end(attack):

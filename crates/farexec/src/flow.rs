@@ -10,11 +10,18 @@ pub(crate) struct Flow {
     credit: AtomicU32,
     /// How many that arrived were taken since the far end was told.
     taken: AtomicI64,
+    /// How many more the far end may send, as far as it was told.
+    allowed: AtomicI64,
 }
 
 impl Flow {
     pub(crate) fn new(window: u32) -> Self {
-        Self { window, credit: AtomicU32::new(window), taken: AtomicI64::new(0) }
+        Self { window, credit: AtomicU32::new(window), taken: AtomicI64::new(0), allowed: AtomicI64::new(window.into()) }
+    }
+
+    /// An item has arrived. Returns whether the far end was allowed to send it.
+    pub(crate) fn arrived(&self) -> bool {
+        self.allowed.fetch_sub(1, Ordering::SeqCst) > 0
     }
 
     /// Takes the credit of one item, if there is any.
@@ -41,7 +48,9 @@ impl Flow {
         if taken < self.window.div_ceil(2).into() {
             return None;
         }
-        u32::try_from(self.taken.swap(0, Ordering::SeqCst)).ok().filter(|taken| *taken > 0)
+        let items = u32::try_from(self.taken.swap(0, Ordering::SeqCst)).ok().filter(|taken| *taken > 0)?;
+        self.allowed.fetch_add(items.into(), Ordering::SeqCst);
+        Some(items)
     }
 
     /// An item that was taken is put back.
@@ -63,6 +72,7 @@ mod tests {
                 while sender.take() {
                     sent += 1;
                     waiting += 1;
+                    assert!(receiver.arrived());
                 }
                 assert!(waiting <= window && waiting > 0);
                 waiting -= 1;
@@ -71,5 +81,11 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn one_more_than_allowed_is_seen() {
+        let flow = Flow::new(2);
+        assert_eq!([flow.arrived(), flow.arrived(), flow.arrived()], [true, true, false]);
     }
 }

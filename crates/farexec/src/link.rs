@@ -608,6 +608,9 @@ impl Link {
             };
             match event {
                 Event::Item { channel, encoding, payload } => {
+                    if channel.flow().is_some_and(|flow| !flow.arrived()) {
+                        break Some(format!("it sent more on channel {} than `max_pending` allows", channel.id));
+                    }
                     self.traffic.received_item();
                     woken |= channel.deliver(encoding, payload.into_owned());
                 }
