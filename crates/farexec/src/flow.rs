@@ -16,7 +16,12 @@ pub(crate) struct Flow {
 
 impl Flow {
     pub(crate) fn new(window: u32) -> Self {
-        Self { window, credit: AtomicU32::new(window), taken: AtomicI64::new(0), allowed: AtomicI64::new(window.into()) }
+        Self {
+            window,
+            credit: AtomicU32::new(window),
+            taken: AtomicI64::new(0),
+            allowed: AtomicI64::new(window.into()),
+        }
     }
 
     /// An item has arrived. Returns whether the far end was allowed to send it.

@@ -188,6 +188,7 @@
 
 #[cfg(feature = "ndarray")]
 mod array;
+mod atomic;
 mod bootstrap;
 mod call;
 mod callback;

@@ -492,13 +492,8 @@ impl Link {
             thread.unpark();
             return;
         }
-        let back = match self.watch.get() {
-            // What is in the ring rings no more.
-            Watched::Armed => self.ring.has_bytes(),
-            Watched::StandingBy => self.consumers.load(Ordering::SeqCst) > 0,
-            Watched::Parked => true,
-        };
-        if back {
+        let has_consumers = || self.consumers.load(Ordering::SeqCst) > 0;
+        if self.watch.wants_arming(|| self.ring.has_bytes(), has_consumers) {
             self.arm();
         }
     }
@@ -609,7 +604,10 @@ impl Link {
             match event {
                 Event::Item { channel, encoding, payload } => {
                     if channel.flow().is_some_and(|flow| !flow.arrived()) {
-                        break Some(format!("it sent more on channel {} than `max_pending` allows", channel.id));
+                        break Some(format!(
+                            "it sent more on channel {} than `max_pending` allows",
+                            channel.id
+                        ));
                     }
                     self.traffic.received_item();
                     woken |= channel.deliver(encoding, payload.into_owned());
@@ -758,14 +756,9 @@ impl Standby for Link {
         if self.last_reads.swap(reads, Ordering::Relaxed) != reads {
             return true;
         }
-        if self.reading.try_lock().is_none() {
-            self.watch.set(Watched::Parked);
-            fence(Ordering::SeqCst);
-            if self.reading.try_lock().is_none() {
-                return false;
-            }
+        if self.watch.stops_standing_by(|| self.reading.try_lock().is_some()) {
+            self.arm();
         }
-        self.arm();
         false
     }
 }

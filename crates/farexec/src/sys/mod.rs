@@ -2,7 +2,6 @@
 //!
 //! Descriptors, processes, and the poller that the reactor is built on. Everything above speaks in these terms.
 
-mod atomic;
 mod files;
 mod handover;
 mod inherited;
@@ -20,6 +19,7 @@ mod this_process;
 #[cfg(unix)]
 mod unix;
 
+use crate::atomic;
 pub(crate) use files::*;
 pub(crate) use inherited::{Inherited, inherited};
 pub(crate) use poller::{Interest, Poller};
