@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
@@ -224,12 +225,19 @@ class Group(_group.Group):
 
     :param xspecs: A spec for each gateway to make.
     :param execmodel: How workers execute, unless their spec says otherwise.
+    :param trace: A file for what the workers do and when; see :class:`farexec.Group`.
+    :raises OSError: The trace cannot be written.
     """
 
     _gateway_class = Gateway
 
-    def __init__(self, xspecs: Iterable[str | XSpec | None] = (), execmodel: str | ExecModel = "thread") -> None:
-        super().__init__()
+    def __init__(
+        self,
+        xspecs: Iterable[str | XSpec | None] = (),
+        execmodel: str | ExecModel = "thread",
+        trace: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__(trace=trace)
         self.set_execmodel("thread", execmodel)
         self._wanted = list(xspecs)
 

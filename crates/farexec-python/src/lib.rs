@@ -16,6 +16,7 @@ mod errors;
 mod gateway;
 mod green;
 mod group;
+mod logging;
 mod map;
 mod queue;
 mod rsync;

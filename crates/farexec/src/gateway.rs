@@ -20,13 +20,13 @@ use crate::inbox::Inbox;
 use crate::interpreter::{self, Setting};
 use crate::limits::{GONE_AFTER_KILL, START_TIMEOUT};
 use crate::link::{Link, SendFailure};
-use crate::monitor::Load;
 use crate::source::{Kwargs, Request, Source};
 use crate::spec::{ExecModel, Spec, Transport};
 use crate::supervisor::{self, NoWorker};
 use crate::sys;
 use crate::transport::{self, Order, Starting, Surroundings};
 use crate::wait::{Wait, WaitError};
+use crate::work::{Execution, Work};
 
 /// One connection to one worker. Clones are handles on the same gateway.
 ///
@@ -44,7 +44,6 @@ struct Inner {
     hello: OnceLock<Hello>,
     lanes: Lanes,
     imports: Imports,
-    load: Load,
     /// The process that made it: in the child of a fork it is not the child's to end.
     process: u32,
 }
@@ -79,7 +78,11 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let execmodel = spec.execmodel.unwrap_or(execmodel);
         let order = Order { spec: &spec, id, execmodel, outputs: surroundings.outputs };
+        let began = Instant::now();
         let Starting { link, command, address, interpreter } = transport::start(&order, surroundings)?;
+        if let Some(work) = Work::begin(id, began, surroundings.timeline.clone()) {
+            link.set_work(work);
+        }
         tracing::debug!(gateway = id, %spec, command, "worker started");
         Ok(Self(Arc::new(Inner {
             link,
@@ -91,7 +94,6 @@ impl Gateway {
             hello: OnceLock::new(),
             lanes: Lanes::default(),
             imports: Imports::default(),
-            load: Load::default(),
             process: sys::process_id(),
         })))
     }
@@ -108,7 +110,6 @@ impl Gateway {
             hello: OnceLock::new(),
             lanes: Lanes::default(),
             imports: Imports::default(),
-            load: Load::default(),
             process: sys::process_id(),
         }))
     }
@@ -141,7 +142,11 @@ impl Gateway {
                     interpreter.learn(setting, pid, &hello);
                 }
                 hello.compiled = None;
-                let _ = self.0.hello.set(hello);
+                if self.0.hello.set(hello).is_ok()
+                    && let Some(work) = link.work()
+                {
+                    work.started(link.worker_pid());
+                }
                 return Ok(());
             }
             Ok(Err(_)) if let Some(NoWorker::Refused(reason)) = self.no_worker() => {
@@ -185,10 +190,6 @@ impl Gateway {
 
     pub(crate) fn imports(&self) -> &Imports {
         &self.0.imports
-    }
-
-    pub(crate) fn load(&self) -> &Load {
-        &self.0.load
     }
 
     /// What was run to reach it, for error messages.
@@ -299,6 +300,11 @@ impl Gateway {
         if let Err(error) = written {
             link.forget_channel(inbox.id);
             return Err(error);
+        }
+        if let Some(work) = link.work()
+            && request.part.is_none()
+        {
+            inbox.set_execution(Execution::begin(work, request.name()));
         }
         if let Err(error) = link.send(&out) {
             link.forget_channel(inbox.id);

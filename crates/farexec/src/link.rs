@@ -53,6 +53,7 @@ use crate::trace;
 use crate::wait::{Wait, WaitError};
 use crate::wakers::{self, Wakers};
 use crate::watch::{Watch, Watched};
+use crate::work::Work;
 use crate::worker::Duties;
 use answers::{Answers, remote_error, terminate};
 use ring::Ring;
@@ -86,6 +87,8 @@ pub(crate) struct Link {
     reads: AtomicU64,
     last_reads: AtomicU64,
     traffic: Traffic,
+    /// What its worker does, if somebody watches.
+    work: OnceLock<Arc<Work>>,
     /// How often this side has sent something since the last read, about.
     sent: AtomicU32,
     /// Channels whose items go to callbacks, receive queues and wakers: nobody's wait feeds them.
@@ -205,6 +208,7 @@ impl Link {
             reads: AtomicU64::new(0),
             last_reads: AtomicU64::new(0),
             traffic: Traffic::default(),
+            work: OnceLock::new(),
             sent: AtomicU32::new(0),
             consumers,
             coercion: SharedCoercion::default(),
@@ -240,6 +244,19 @@ impl Link {
     /// What went over it.
     pub(crate) fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// What its worker does, if somebody watches.
+    pub(crate) fn work(&self) -> Option<&Arc<Work>> {
+        self.work.get()
+    }
+
+    pub(crate) fn set_work(&self, work: Arc<Work>) {
+        let work = self.work.get_or_init(|| work);
+        // It may have ended before anybody was to be told.
+        if let Some(reason) = self.end.get() {
+            work.ended(reason);
+        }
     }
 
     /// How many bytes wait for the far end to take them.

@@ -317,7 +317,7 @@ impl MapResult {
 }
 
 /// Whether an answer is a result and no error: what both end with is the opcode that makes a tuple or a dict.
-fn is_result(answer: &Payload) -> bool {
+pub(crate) fn is_result(answer: &Payload) -> bool {
     match (answer.encoding(), answer.bytes()) {
         (Encoding::Message, [.., made, _]) => !matches!(made, b'}' | b's' | b'u'),
         (Encoding::Dump, [.., made, _]) => !matches!(made, b'J' | b'P'),

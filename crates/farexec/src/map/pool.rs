@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::farm::{Death, Farm, Task};
 use super::journal::Journal;
-use super::progress::{Hours, WorkerProgress};
+use super::progress::WorkerProgress;
 use super::{MAPPER, MapError, MapOptions, is_result};
 use crate::channel::Channel;
 use crate::end::ChannelEnd;
@@ -21,11 +21,11 @@ use crate::gateway::Gateway;
 use crate::group::Group;
 use crate::inbox::Delivery;
 use crate::limits::{MAP_RESTART_PAUSE, MAP_RESTARTS};
-use crate::monitor;
 use crate::payload::Payload;
 use crate::receive_queue::Deliveries;
 use crate::source::Source;
 use crate::wait::{Wait, WaitError};
+use crate::work::{self, Hours, Strand};
 
 pub(super) struct Pool {
     group: Group,
@@ -46,6 +46,8 @@ pub(super) struct Pool {
     restarted: Arc<Mutex<Vec<Restarted>>>,
     failure: Option<StartError>,
     replacements: Vec<(String, Gateway)>,
+    /// Whether somebody watches a worker.
+    is_watched: bool,
 }
 
 struct Worker {
@@ -57,6 +59,8 @@ struct Worker {
     began: Option<Instant>,
     timed_out: bool,
     hours: Hours,
+    /// Its tasks, if somebody watches.
+    strand: Option<Strand>,
 }
 
 struct Restarted {
@@ -96,6 +100,7 @@ impl Pool {
             restarted: Arc::default(),
             failure: None,
             replacements: Vec::new(),
+            is_watched: false,
         };
         pool.join_new(farm)?;
         if pool.workers.is_empty() { Err(MapError::NoWorkers(None)) } else { Ok(pool) }
@@ -131,8 +136,10 @@ impl Pool {
         let number = self.next;
         self.next += 1;
         let hours = Hours::begin(Instant::now());
-        let worker = Worker { gateway, channel, given: None, began: None, timed_out: false, hours };
+        let strand = gateway.link().work().map(|work| Strand::begin(work, "map"));
+        let worker = Worker { gateway, channel, given: None, began: None, timed_out: false, hours, strand };
         if self.deliveries.add(&worker.channel, number).is_ok() {
+            self.is_watched |= worker.strand.is_some();
             self.workers.insert(number, worker);
             farm.join(number);
         }
@@ -153,7 +160,13 @@ impl Pool {
             let reads_message = worker.gateway.link().reads_message();
             let id = worker.channel.id();
             let was_busy = farm.is_busy(number);
-            farm.give(number, since, |task| write_item(&mut frames, id, task, reads_message));
+            let strand = &mut worker.strand;
+            farm.give(number, since, |task| {
+                write_item(&mut frames, id, task, reads_message);
+                if let Some(strand) = strand {
+                    strand.give(work::Task::Item(task.index), now);
+                }
+            });
             if frames.is_empty() {
                 continue;
             }
@@ -166,7 +179,6 @@ impl Pool {
             let _ = worker.gateway.link().send(&frames);
             frames.clear();
         }
-        self.tell_load(farm);
     }
 
     /// Waits until something has happened, and takes it in; results are in the journal then.
@@ -207,20 +219,7 @@ impl Pool {
                 }
             }
         }
-        self.tell_load(farm);
         self.join_new(farm)
-    }
-
-    /// Keeps what each worker has to do where a monitor finds it.
-    fn tell_load(&self, farm: &Farm) {
-        if !monitor::is_on() {
-            return;
-        }
-        for (number, worker) in &self.workers {
-            if let Some((tally, given)) = farm.tally_of(*number) {
-                worker.gateway.load().set(given, tally.done, tally.failed);
-            }
-        }
     }
 
     fn take(
@@ -266,10 +265,13 @@ impl Pool {
             journal.keep(task, &payload);
         }
         let Some(is_busy) = farm.answer(number, payload, is_result) else { return };
-        if is_busy && self.options.timeout.is_none() {
+        if is_busy && self.options.timeout.is_none() && !self.is_watched {
             return;
         }
         if let Some(worker) = self.workers.get_mut(&number) {
+            if let Some(strand) = &mut worker.strand {
+                strand.answered(is_result, now);
+            }
             worker.began = (is_busy && self.options.timeout.is_some()).then_some(now);
             if !is_busy {
                 worker.hours.waits(now);
@@ -296,7 +298,7 @@ impl Pool {
         self.group.replace(gateway);
         let mut spec = gateway.spec().clone();
         spec.id = None;
-        let of = gateway.id().to_owned();
+        let (of, reason) = (gateway.id().to_owned(), gateway.end_reason().cloned());
         let (group, restarted) = (self.group.clone(), Arc::clone(&self.restarted));
         let (deliveries, terminations) = (self.deliveries.clone(), self.terminations);
         let start = move || {
@@ -309,6 +311,11 @@ impl Pool {
                     result => break result,
                 }
             };
+            if let Ok(gateway) = &result
+                && let Some(work) = gateway.link().work()
+            {
+                work.replaces(&of, reason.as_ref());
+            }
             restarted.lock().push(Restarted { of, result });
             deliveries.nudge();
         };
@@ -366,7 +373,6 @@ impl Drop for Pool {
         // A worker that is at something finds its channel closed when it is done with that.
         self.workers.values().for_each(|worker| {
             worker.channel.close();
-            worker.gateway.load().leave();
         });
     }
 }
