@@ -12,6 +12,7 @@ from collections import Counter
 import pytest
 
 import farexec
+import shell
 from farexec import aio
 
 pytestmark = pytest.mark.local("the trace is of workers here")
@@ -237,6 +238,15 @@ def test_a_fork_writes_nothing(tmp_path):
         channel.send(None)
         channel.waitclose()
     assert [event["ph"] for event in events_of(path) if event.get("cat") == "execution"] == ["b", "e"]
+
+
+def test_the_command_has_one_as_well(tmp_path):
+    path = tmp_path / "trace.json"
+    environment = shell.environment(FAREXEC_TRACE=str(path))
+    command = [shell.COMMAND, "map", "math:sqrt", "popen*2"]
+    ran = subprocess.run(command, input="4\n9\n", env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "2.0\n3.0\n"), ran.stderr
+    assert sorted(event["name"] for event in spans(events_of(path), "map")) == ["item 0", "item 1"]
 
 
 def test_groups_of_asyncio_have_one_as_well(tmp_path):

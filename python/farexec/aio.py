@@ -25,12 +25,13 @@ import asyncio
 import logging
 import os
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from . import _gateway, _group, _native
 from ._execmodel import ExecModel
 from ._gateway import RemoteStatus, default_python
+from ._progress import Progress
 from ._spec import XSpec
 
 __all__ = ["Channel", "Gateway", "Group", "MultiChannel", "ReceiveQueue"]
@@ -264,10 +265,11 @@ class Group(_group.Group):
         """Executes the same code at every gateway, without waiting; see :meth:`farexec.Gateway.remote_exec`."""
         return MultiChannel(gateway.remote_exec(source, **kwargs) for gateway in self)
 
-    def map(self, function: Callable[..., Any] | str, *iterables: Iterable[Any], **options: Any) -> AsyncIterator[Any]:
+    def map(self, function: Callable[..., Any] | str, *iterables: Iterable[Any], **options: Any) -> _Results:
         """Has the workers call a function with each item; returns an asynchronous iterator over the results.
 
-        Arguments and errors are those of :meth:`farexec.Group.map`. Items are taken in the event loop, as workers have room for them.
+        Arguments and errors are those of :meth:`farexec.Group.map`, and so is the iterator's attribute ``progress``. Items are taken in the
+        event loop, as workers have room for them.
 
         >>> import asyncio
         >>> from farexec import aio
@@ -401,8 +403,13 @@ class ReceiveQueue:
 class _Results:
     """The results of a map."""
 
-    def __init__(self, results: Any) -> None:
+    def __init__(self, results: _native.Map) -> None:
         self._results = results
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is: now; or at most a moment ago, while somebody waits for the next result."""
+        return self._results.progress
 
     def __aiter__(self) -> _Results:
         return self

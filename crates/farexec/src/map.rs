@@ -277,7 +277,7 @@ impl Map {
     pub fn progress(&self) -> Progress {
         let (done, failed, running) = self.counts();
         let total = if self.is_done() { Some(done + failed) } else { self.total };
-        Progress { done, failed, running, total, workers: self.pool.progress(&self.farm) }
+        Progress { done, failed, running, total, workers: self.pool.progress(&self.farm, self.is_done()) }
     }
 
     /// How far it is, if that has changed, and was not told a moment ago: ten times a second at most, and in the end.

@@ -9,7 +9,7 @@ use farexec_proto::frame::{self, Kind};
 use farexec_proto::{Encoding, Value};
 use parking_lot::Mutex;
 
-use super::farm::{Death, Farm, Task};
+use super::farm::{Death, Farm, Tally, Task};
 use super::journal::Journal;
 use super::progress::WorkerProgress;
 use super::{MAPPER, MapError, MapOptions, is_result};
@@ -46,6 +46,11 @@ pub(super) struct Pool {
     restarted: Arc<Mutex<Vec<Restarted>>>,
     failure: Option<StartError>,
     replacements: Vec<(String, Gateway)>,
+    /// What those had done that were lost: by their ids, and then by those of the gateways in their places.
+    lost: HashMap<String, WorkerProgress>,
+    places: HashMap<String, WorkerProgress>,
+    /// When something was last heard of a worker.
+    heard: Instant,
     /// Whether somebody watches a worker.
     is_watched: bool,
 }
@@ -100,6 +105,9 @@ impl Pool {
             restarted: Arc::default(),
             failure: None,
             replacements: Vec::new(),
+            lost: HashMap::new(),
+            places: HashMap::new(),
+            heard: Instant::now(),
             is_watched: false,
         };
         pool.join_new(farm)?;
@@ -201,6 +209,7 @@ impl Pool {
         match self.deliveries.take_all(&limited) {
             Ok(deliveries) => {
                 let now = Instant::now();
+                self.heard = now;
                 for (number, delivery) in deliveries {
                     self.take(number, delivery, now, farm, journal)?;
                 }
@@ -212,7 +221,12 @@ impl Pool {
         for Restarted { of, result } in std::mem::take(&mut *self.restarted.lock()) {
             self.restarting -= 1;
             match result {
-                Ok(gateway) => self.replacements.push((of, gateway)),
+                Ok(gateway) => {
+                    if let Some(progress) = self.lost.remove(&of) {
+                        self.places.insert(gateway.id().to_owned(), progress);
+                    }
+                    self.replacements.push((of, gateway));
+                }
                 Err(error) => {
                     tracing::warn!(gateway = of, %error, "a worker of a map could not be replaced");
                     self.failure = Some(error);
@@ -245,6 +259,10 @@ impl Pool {
             _ => Death::Asked,
         };
         let is_replaced = self.options.replace && !matches!(death, Death::Asked);
+        if is_replaced && let Some(progress) = self.progress_of(number, &worker, farm, now) {
+            self.lost.insert(progress.id.clone(), progress);
+        }
+        self.places.remove(worker.gateway.id());
         farm.lose(number, death);
         if is_replaced {
             self.replace(&worker.gateway);
@@ -279,18 +297,31 @@ impl Pool {
         }
     }
 
-    /// What each worker that is there has done.
-    pub(super) fn progress(&self, farm: &Farm) -> Vec<WorkerProgress> {
-        let now = Instant::now();
+    /// What each worker that is there has done. `is_over`: nothing more happens.
+    pub(super) fn progress(&self, farm: &Farm, is_over: bool) -> Vec<WorkerProgress> {
+        let now = if is_over { self.heard } else { Instant::now() };
         let mut workers: Vec<_> = self.workers.iter().collect();
         workers.sort_unstable_by_key(|(number, _)| **number);
-        let progress = workers.into_iter().filter_map(|(number, worker)| {
-            let (tally, running) = farm.tally_of(*number)?;
-            let (start, wait, work) = worker.hours.sum(self.began, now);
-            let id = worker.gateway.id().to_owned();
-            Some(WorkerProgress { id, done: tally.done, failed: tally.failed, running, start, wait, work })
-        });
-        progress.collect()
+        let progress = |(number, worker): (&usize, _)| self.progress_of(*number, worker, farm, now);
+        workers.into_iter().filter_map(progress).collect()
+    }
+
+    fn progress_of(
+        &self,
+        number: usize,
+        worker: &Worker,
+        farm: &Farm,
+        now: Instant,
+    ) -> Option<WorkerProgress> {
+        let (tally, running) = farm.tally_of(number)?;
+        let (start, wait, work) = worker.hours.sum(self.began, now);
+        let id = worker.gateway.id().to_owned();
+        let Tally { done, failed } = tally;
+        let mut progress = WorkerProgress { id, done, failed, running, start, wait, work, restarts: 0 };
+        if let Some(lost) = self.places.get(&progress.id) {
+            progress.add(lost);
+        }
+        Some(progress)
     }
 
     /// Starts another worker from the same spec, in a thread of its own.

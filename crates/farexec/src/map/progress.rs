@@ -18,7 +18,8 @@ pub struct Progress {
     pub workers: Vec<WorkerProgress>,
 }
 
-/// What one worker has done in a map, and how it spent its time, as seen from here: what the connection takes counts as work.
+/// What one worker has done in a map, and how it spent its time, as seen from here: what the connection takes counts as work. What those have
+/// done whose place it took is counted in.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct WorkerProgress {
@@ -30,10 +31,23 @@ pub struct WorkerProgress {
     pub failed: u64,
     /// How many it has.
     pub running: u64,
-    /// How long after the beginning of the map it joined: for one that replaces another, or was made meanwhile.
+    /// How long after the beginning of the map it joined: for one that takes the place of another, or was made meanwhile.
     pub start: Duration,
     /// How long it has had nothing to do since.
     pub wait: Duration,
     /// How long it has had something to do.
     pub work: Duration,
+    /// How many workers were lost whose place it took, one after the other.
+    pub restarts: u64,
+}
+
+impl WorkerProgress {
+    /// Takes the place of one that was lost.
+    pub(super) fn add(&mut self, lost: &Self) {
+        self.done += lost.done;
+        self.failed += lost.failed;
+        self.wait += lost.wait;
+        self.work += lost.work;
+        self.restarts += lost.restarts + 1;
+    }
 }
