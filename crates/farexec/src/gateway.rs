@@ -142,11 +142,7 @@ impl Gateway {
                     interpreter.learn(setting, pid, &hello);
                 }
                 hello.compiled = None;
-                if self.0.hello.set(hello).is_ok()
-                    && let Some(work) = link.work()
-                {
-                    work.started(link.worker_pid());
-                }
+                let _ = self.0.hello.set(hello);
                 return Ok(());
             }
             Ok(Err(_)) if let Some(NoWorker::Refused(reason)) = self.no_worker() => {

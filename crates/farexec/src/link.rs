@@ -253,7 +253,10 @@ impl Link {
 
     pub(crate) fn set_work(&self, work: Arc<Work>) {
         let work = self.work.get_or_init(|| work);
-        // It may have ended before anybody was to be told.
+        // It may have answered, or ended, before anybody was to be told.
+        if self.answers().has_hello() {
+            work.started(self.worker_pid());
+        }
         if let Some(reason) = self.end.get() {
             work.ended(reason);
         }

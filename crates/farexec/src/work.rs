@@ -108,12 +108,15 @@ impl Work {
         (self.generation == sys::generation()).then(|| self.sum.lock())
     }
 
-    /// The worker has answered.
+    /// The worker has answered; only the first time counts.
     pub(crate) fn started(&self, pid: Option<u32>) {
         let now = Instant::now();
-        if let Some(mut sum) = self.sum() {
-            sum.hours = Some(Hours::begin(now));
+        let Some(mut sum) = self.sum() else { return };
+        if sum.hours.is_some() {
+            return;
         }
+        sum.hours = Some(Hours::begin(now));
+        drop(sum);
         if let Some(track) = &self.track {
             track.span(track.life(), "life", "start", (self.began, now), &json!({"pid": pid}));
         }
@@ -311,5 +314,38 @@ mod tests {
         hours.waits(at(10));
         hours.waits(at(11));
         assert_eq!(seconds(hours.sum(began, at(12))), (2, 4, 6));
+    }
+
+    #[test]
+    fn what_was_not_begun_is_no_work_of_a_worker_that_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trace.json");
+        let began = Instant::now();
+        let work = Work::begin("gw0", began, Some(Timeline::create(&path).unwrap())).unwrap();
+        work.started(None);
+        let execution = Execution::begin(&work, "code".into());
+        let at = |milliseconds| began + Duration::from_millis(milliseconds);
+        for _ in 0..2 {
+            let mut strand = Strand::begin(&work, "map");
+            strand.free = began;
+            (0..4).for_each(|index| strand.give(Task::Item(index), at(1_000)));
+            strand.answered(true, at(1_002));
+            strand.answered(false, at(1_005));
+            let told = work.told();
+            assert_eq!((told.executions, told.tasks), (1, 2));
+        }
+        drop(execution);
+        let told = work.told();
+        assert_eq!((told.executions, told.tasks, told.done, told.failed), (0, 0, 2, 2));
+        let text = std::fs::read_to_string(path).unwrap();
+        let events: Vec<serde_json::Value> = serde_json::from_str(&format!("{text}]")).unwrap();
+        let tasks: Vec<_> = events.iter().filter(|event| event["cat"] == "map").collect();
+        let shown = |key: &str| tasks.iter().map(|event| event["args"][key].to_string()).collect::<Vec<_>>();
+        assert_eq!(shown("item"), ["0", "1", "2", "0", "1", "2"]);
+        assert_eq!(shown("outcome")[..3], ["\"result\"", "\"error\"", "\"none\""]);
+        assert_eq!(shown("wait_seconds")[..2], ["0.0", "0.002"]);
+        assert_eq!(shown("work_seconds")[..2], ["0.002", "0.003"]);
+        // The second strand has the row of the first.
+        assert!(tasks.iter().all(|event| event["tid"] == tasks[0]["tid"]));
     }
 }
