@@ -192,7 +192,7 @@ impl PyLoop {
         specs: Vec<String>,
         python: &str,
     ) -> PyResult<PyOperation> {
-        logging::listen(py)?;
+        logging::listen(py, None)?;
         let (native, specs) = (group.group.clone(), parse(&specs, python)?);
         let greenlets = group.greenlets(py);
         Ok(PyOperation::new(this, async move { native.start_async(specs).await }, move |py, result| {

@@ -74,9 +74,9 @@ impl PyGroup {
 
     /// Starts a worker for each spec, all at once. `python` is the interpreter of those that name none.
     fn start(&self, py: Python<'_>, specs: Vec<String>, python: &str) -> PyResult<Vec<PyGateway>> {
-        logging::listen(py)?;
         let specs = parse(&specs, python)?;
         let (group, greenlets) = (self.group.clone(), self.greenlets(py));
+        logging::listen(py, greenlets.as_ref())?;
         let hub = greenlets.as_ref().map(|greenlets| &greenlets.hub);
         let started = working(py, hub, None, move |wait| group.start(specs, wait))?;
         let started = started.map_err(|error| errors::start(py, error))?.into_iter();

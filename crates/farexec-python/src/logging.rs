@@ -1,7 +1,8 @@
 //! What the core has to say, for Python's logger `farexec`: its `tracing` events from the level WARN on, and from DEBUG on if the logger wants them.
 //!
 //! An event comes in any thread, with any lock held, so nothing is asked of the interpreter there: its text is queued, and a thread that
-//! begins with the first event hands it to the logger. The end of the interpreter hands on what is left. What the logger wants is asked
+//! begins with the first event hands it to the logger. (Where greenlets wait, one of them does: the locks of handlers are the library's there, which
+//! other threads may not wait for.) The end of the interpreter hands on what is left. What the logger wants is asked
 //! whenever workers are about to start, when the interpreter's lock is at hand: an event that it does not want costs the look at a flag.
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::ending;
+use crate::green::{Greenlets, PyCalls};
 
 /// Events that wait for the logger at most: who floods it loses the newest, and is told how many.
 const MOST: usize = 1000;
@@ -38,17 +40,25 @@ static WANTED: AtomicU32 = AtomicU32::new(WARNING);
 static QUEUE: Mutex<Queue> = Mutex::new(Queue::of(0));
 static FILLED: Condvar = Condvar::new();
 
+/// What a greenlet hands events on through, in a program that has greenlets.
+static CALLS: PyOnceLock<Py<PyCalls>> = PyOnceLock::new();
+
+/// The function that it calls for that.
+static HAND_ON: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
 struct Queue {
     events: VecDeque<(u32, String)>,
     dropped: usize,
     has_thread: bool,
+    /// Whether a greenlet is about to hand on what is here.
+    is_seen_to: bool,
     /// The process that it is of: the child of a fork has neither its parent's events nor its thread.
     process: u32,
 }
 
 impl Queue {
     const fn of(process: u32) -> Self {
-        Self { events: VecDeque::new(), dropped: 0, has_thread: false, process }
+        Self { events: VecDeque::new(), dropped: 0, has_thread: false, is_seen_to: false, process }
     }
 }
 
@@ -56,7 +66,12 @@ impl Queue {
 struct Bridge;
 
 /// Hands events on from now on, and asks what the logger wants.
-pub(crate) fn listen(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn listen(py: Python<'_>, greenlets: Option<&Greenlets>) -> PyResult<()> {
+    if let Some(greenlets) = greenlets
+        && CALLS.set(py, greenlets.calls.clone_ref(py)).is_ok()
+    {
+        greenlets.hub.bind(py).call_method1("serve", (&greenlets.calls,))?;
+    }
     static SET: AtomicBool = AtomicBool::new(false);
     let level: u32 = logger(py)?.call_method0("getEffectiveLevel")?.extract()?;
     WANTED.store(level.min(WARNING), Ordering::Relaxed);
@@ -205,18 +220,44 @@ fn push(level: u32, text: String) {
 fn hand_on() {
     loop {
         let Some(mut waiting) = queue() else { return };
-        while waiting.events.is_empty() {
+        while waiting.events.is_empty() || waiting.is_seen_to {
             waiting = FILLED.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         drop(waiting);
-        if ending::attached(hand_on_all).is_none() {
+        if ending::attached(see_to_it).is_none() {
             return;
         }
     }
 }
 
+/// Hands on what is queued, or has it handed on.
+fn see_to_it(py: Python<'_>) {
+    let (Some(calls), Some(function)) = (CALLS.get(py), HAND_ON.get(py)) else {
+        return hand_on_all(py);
+    };
+    if let Some(mut queue) = queue() {
+        queue.is_seen_to = true;
+    }
+    calls.get().post(function.clone_ref(py), py.None());
+}
+
+/// Has what a greenlet calls at hand.
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let function = wrap_pyfunction!(hand_on_here, module)?;
+    let _ = HAND_ON.set(module.py(), function.into_any().unbind());
+    Ok(())
+}
+
+#[pyfunction]
+fn hand_on_here(py: Python<'_>, _argument: Bound<'_, PyAny>) {
+    hand_on_all(py);
+}
+
 /// Gives the logger what is queued, one event after the other.
 pub(crate) fn hand_on_all(py: Python<'_>) {
+    if let Some(mut queue) = queue() {
+        queue.is_seen_to = false;
+    }
     loop {
         // Not locked while the logger is at it: what that does may have something to say as well.
         let (level, text) = {
