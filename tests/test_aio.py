@@ -201,6 +201,16 @@ def dies_of_nothing(number):
 
 
 @with_group()
+async def test_a_map_tells_what_each_worker_has_done(group):
+    results = group.map("math:factorial", range(8))
+    assert results.progress[:4] == (0, 0, 0, 8)
+    assert len([result async for result in results]) == 8
+    workers = results.progress.workers
+    assert sum(worker.done for worker in workers) == 8
+    assert all(worker.restarts == 0 and worker.work + worker.wait >= 0 for worker in workers)
+
+
+@with_group()
 async def test_the_worker_of_a_map_that_dies_is_replaced_by_one_of_this_kind(group):
     first = group[0]
     results = [result async for result in group.map(dies_of_nothing, [1, 0, 2], retries=0, on_error="return")]

@@ -290,6 +290,32 @@ def test_green_workers_carry_and_print(group, green_gateway):
     assert lines == [("gw1", "stdout", "there")]
 
 
+LOGGING = """
+    import logging, os, signal
+    logging.basicConfig(format="%(name)s %(message)s")
+    group.makegateway("popen//execmodel=thread//id=first")
+    for _ in range(4):
+        group.makegateway("popen//execmodel=thread")
+    for gateway in group:
+        os.kill(gateway.pid, signal.SIGKILL)
+    for number in range(300):
+        logging.warning("%d", number)
+    for gateway in group:
+        gateway.join()
+    sleep(0.1)
+"""
+
+
+@pytest.mark.local("workers are killed by signals")
+@pytest.mark.parametrize("patched", ["", "patched"])
+@pytest.mark.parametrize("model", MODELS)
+def test_what_the_core_has_to_say_is_logged_by_a_greenlet(model, patched):
+    """The thread that did so waited for a lock of eventlet's for ever, and the program for it."""
+    lines = run(model, LOGGING, patched).stderr.splitlines()
+    assert sum(line.startswith("farexec worker ") and "SIGKILL" in line for line in lines) == 5
+    assert [line for line in lines if line.startswith("root ")] == [f"root {number}" for number in range(300)]
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_a_worker_without_the_library_says_so(group, tmp_path, model):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path)], check=True)

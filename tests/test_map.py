@@ -290,6 +290,31 @@ def test_the_time_of_workers_is_told(workers):
         assert worker.work >= 0.3 and worker.wait >= 0 and worker.start >= 0
 
 
+def test_a_successor_counts_what_the_lost_worker_did(group, tmp_path):
+    def work(number, mark):
+        import os
+        import time
+
+        time.sleep(0.01)
+        if number == 5 and not os.path.exists(mark):
+            open(mark, "w").close()
+            os.kill(os.getpid(), 9)
+
+    group.makegateway("popen//id=first")
+    started = time.monotonic()
+    results = group.map(work, range(10), [str(tmp_path / "mark")] * 10, prefetch=1)
+    list(results)
+    passed = time.monotonic() - started
+    progress = results.progress
+    [worker] = progress.workers
+    assert (worker.id, worker.done, worker.failed, worker.restarts) == (group[0].id, 10, 0, 1)
+    assert worker.id != "first"
+    # The item that it died at counts for the work of both, and nothing was done while there was no worker.
+    assert 0.11 <= worker.work <= passed - worker.wait
+    assert worker.start > 0
+    assert results.progress == progress
+
+
 def test_progress_is_told_while_nothing_comes(workers):
     told = []
     results = workers.map(pid_after, [0, 0, 0, 1], prefetch=1, progress=lambda progress: told.append((progress.done, progress.running)))

@@ -51,6 +51,11 @@ class Group:
     :param execmodel: How workers execute, unless their spec says otherwise, and how this side waits: ``thread``, ``main_thread_only``,
         ``gevent`` or ``eventlet``.
 
+    :param trace: A file to which is written what the workers do and when, as a trace that https://ui.perfetto.dev shows; what was in it
+        before is gone. ``docs/OBSERVING.md`` has what is in it. ``FAREXEC_TRACE`` asks for the same for all groups that have none of
+        their own.
+    :raises OSError: The trace cannot be written.
+
     As a context manager it terminates its gateways at the end, with a timeout of a second, or of the longest ``grace=`` of their specs; and
     so it does when the program ends.
     """
@@ -60,10 +65,17 @@ class Group:
 
     _gateway_class: type[Gateway] = Gateway
 
-    def __init__(self, xspecs: Iterable[str | XSpec | None] = (), execmodel: str | ExecModel = "thread") -> None:
+    def __init__(
+        self,
+        xspecs: Iterable[str | XSpec | None] = (),
+        execmodel: str | ExecModel = "thread",
+        trace: str | os.PathLike[str] | None = None,
+    ) -> None:
         self._native = _native.Group()
         self.set_output()
         self._gateways: list[Gateway] = []
+        if trace is not None:
+            self._native.set_trace(os.fspath(trace))
         self.set_execmodel(execmodel)
         atexit.register(self._cleanup_atexit)
         xspecs = list(xspecs)
@@ -283,10 +295,8 @@ class Group:
 
     def _ended(self, gone: dict[str, str | None], timeout: float | None, level: int) -> None:
         """Takes in that gateways are gone, and why if they did not end by themselves."""
-        for name, reason in gone.items():
-            if reason is None:
-                _log.debug("gateway %s has ended", name)
-            else:
+        for reason in gone.values():
+            if reason is not None:
                 _log.log(level, "%s (it had %s seconds: see timeout= of terminate(), and grace= of specs)", reason, timeout)
         self._gateways = [gateway for gateway in self._gateways if gateway.id not in gone]
 

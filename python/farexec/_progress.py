@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 
 class WorkerProgress(NamedTuple):
-    """What one worker has done in a map, and how it spent its time, as seen from here: what the connection takes counts as work."""
+    """What one worker has done in a map, and how it spent its time, as seen from here: what the connection takes counts as work.
+
+    What those have done whose place it took is counted in.
+    """
 
     id: str
     """The id of its gateway."""
@@ -18,11 +21,13 @@ class WorkerProgress(NamedTuple):
     running: int
     """How many items it has: the one that it is at, and those that it has ahead."""
     start: float
-    """Seconds from the beginning of the map until it joined: for one that replaces another, or was made meanwhile."""
+    """Seconds from the beginning of the map until it joined: for one that takes the place of another, or was made meanwhile."""
     wait: float
     """Seconds in which it has had nothing to do since."""
     work: float
     """Seconds in which it has had something to do."""
+    restarts: int
+    """How many workers were lost whose place it took, one after the other."""
 
 
 class Progress(NamedTuple):

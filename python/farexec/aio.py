@@ -23,13 +23,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from . import _gateway, _group, _native
 from ._execmodel import ExecModel
 from ._gateway import RemoteStatus, default_python
+from ._progress import Progress
 from ._spec import XSpec
 
 __all__ = ["Channel", "Gateway", "Group", "MultiChannel", "ReceiveQueue"]
@@ -225,12 +227,19 @@ class Group(_group.Group):
 
     :param xspecs: A spec for each gateway to make.
     :param execmodel: How workers execute, unless their spec says otherwise.
+    :param trace: A file for what the workers do and when; see :class:`farexec.Group`.
+    :raises OSError: The trace cannot be written.
     """
 
     _gateway_class = Gateway
 
-    def __init__(self, xspecs: Iterable[str | XSpec | None] = (), execmodel: str | ExecModel = "thread") -> None:
-        super().__init__()
+    def __init__(
+        self,
+        xspecs: Iterable[str | XSpec | None] = (),
+        execmodel: str | ExecModel = "thread",
+        trace: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__(trace=trace)
         self.set_execmodel("thread", execmodel)
         self._wanted = list(xspecs)
 
@@ -257,10 +266,11 @@ class Group(_group.Group):
         """Executes the same code at every gateway, without waiting; see :meth:`farexec.Gateway.remote_exec`."""
         return MultiChannel(gateway.remote_exec(source, **kwargs) for gateway in self)
 
-    def map(self, function: Callable[..., Any] | str, *iterables: Iterable[Any], **options: Any) -> AsyncIterator[Any]:
+    def map(self, function: Callable[..., Any] | str, *iterables: Iterable[Any], **options: Any) -> _Results:
         """Has the workers call a function with each item; returns an asynchronous iterator over the results.
 
-        Arguments and errors are those of :meth:`farexec.Group.map`. Items are taken in the event loop, as workers have room for them.
+        Arguments and errors are those of :meth:`farexec.Group.map`, and so is the iterator's attribute ``progress``. Items are taken in the
+        event loop, as workers have room for them.
 
         >>> import asyncio
         >>> from farexec import aio
@@ -406,8 +416,13 @@ class ReceiveQueue:
 class _Results:
     """The results of a map."""
 
-    def __init__(self, results: Any) -> None:
+    def __init__(self, results: _native.Map) -> None:
         self._results = results
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is: now; or at most a moment ago, while somebody waits for the next result."""
+        return self._results.progress
 
     def __aiter__(self) -> _Results:
         return self

@@ -205,6 +205,17 @@ def test_no_progress_where_nobody_looks(run, here):
     assert run("map", "-c", "item", here, stdin=numbers(5)).stderr == ""
 
 
+def test_insights_are_told_in_the_end(run, here):
+    result = run("map", "-c", "1 // item", f"{here}*2", "--insights", "--on-error=skip", "--prefetch=1", stdin=numbers(9))
+    assert "no result for item 0" in result.stderr
+    head, *rows = result.stderr.splitlines()[-3:]
+    assert head.split() == ["gateway", "done", "failed", "restarts", "start", "wait", "work"]
+    columns = list(zip(*(row.split() for row in rows), strict=True))
+    assert columns[0] == ("gw0", "gw1")
+    assert [sum(map(int, column)) for column in columns[1:4]] == [8, 1, 0]
+    assert all(float(seconds) >= 0 for column in columns[4:] for seconds in column)
+
+
 @pytest.mark.parametrize(("name", "command"), shell.commands())
 def test_ctrl_c_once_finishes_what_was_begun(here, marks, tmp_path, name, command):
     folder, function = marks

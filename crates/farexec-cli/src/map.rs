@@ -19,6 +19,7 @@ use crate::plan;
 use crate::progress::Progress;
 use crate::screen::Screen;
 use crate::stop::Stop;
+use crate::table::Table;
 use crate::targets::{Selection, Workers};
 use input::{Input, Line};
 
@@ -97,6 +98,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "WHAT", default_value = "stop")]
     on_error: OnError,
 
+    /// Say in the end what each worker has done, and how it spent its time
+    #[arg(long)]
+    insights: bool,
+
     #[command(flatten)]
     selection: Selection,
 }
@@ -158,6 +163,7 @@ struct Running<'a> {
     on_error: OnError,
     tag: bool,
     typed: bool,
+    insights: bool,
     /// Whether no further items are begun.
     drains: bool,
     begun: u64,
@@ -183,7 +189,7 @@ impl<'a> Running<'a> {
         let map = Map::new(&workers.group, function, options).map_err(failure)?;
         let progress = Progress::begin(screen, &workers.group)?;
         progress.expect(input.total());
-        let Arguments { on_error, tag, typed, .. } = *arguments;
+        let Arguments { on_error, tag, typed, insights, .. } = *arguments;
         let (drains, begun, finished, code) = (false, 0, 0, exit::DONE);
         Ok(Self {
             map,
@@ -194,6 +200,7 @@ impl<'a> Running<'a> {
             on_error,
             tag,
             typed,
+            insights,
             drains,
             begun,
             finished,
@@ -219,6 +226,7 @@ impl<'a> Running<'a> {
             self.fill()?;
             if self.map.is_done() {
                 self.progress.end();
+                self.tell_insights()?;
                 return Ok(self.code);
             }
             self.map.dispatch();
@@ -231,6 +239,29 @@ impl<'a> Running<'a> {
             }
             self.wait(stop)?;
         }
+    }
+
+    /// Says what each worker has done, for people, if that is asked for.
+    fn tell_insights(&self) -> Result<(), Failure> {
+        if !self.insights {
+            return Ok(());
+        }
+        self.screen.flush()?;
+        let seconds = |time: Duration| format!("{:.3}", time.as_secs_f64());
+        let mut table = Table::new(vec!["gateway", "done", "failed", "restarts", "start", "wait", "work"]);
+        for worker in self.map.progress().workers {
+            table.row(json!({
+                "gateway": worker.id,
+                "done": worker.done,
+                "failed": worker.failed,
+                "restarts": worker.restarts,
+                "start": seconds(worker.start),
+                "wait": seconds(worker.wait),
+                "work": seconds(worker.work),
+            }));
+        }
+        table.lines().iter().for_each(|line| self.screen.say(line));
+        Ok(())
     }
 
     fn drain(&mut self) {

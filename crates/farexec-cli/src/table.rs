@@ -26,6 +26,12 @@ impl Table {
             self.rows.iter().try_for_each(|row| screen.result(row))?;
             return screen.flush();
         }
+        self.lines().iter().try_for_each(|line| screen.result(line))?;
+        screen.flush()
+    }
+
+    /// The table as people read it.
+    pub(crate) fn lines(&self) -> Vec<String> {
         let head = self.columns.iter().map(|&column| column.to_owned()).collect();
         let cells =
             self.rows.iter().map(|row| self.columns.iter().map(|column| cell(&row[*column])).collect());
@@ -33,12 +39,11 @@ impl Table {
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
             .collect();
-        for line in lines {
-            let padded: Vec<String> =
-                line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
-            screen.result(&padded.join("  ").trim_end())?;
-        }
-        screen.flush()
+        let padded = lines.iter().map(|line| {
+            let cells = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        });
+        padded.collect()
     }
 }
 

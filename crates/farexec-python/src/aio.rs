@@ -25,6 +25,7 @@ use crate::errors::{self, Raiser};
 use crate::gateway::{PyGateway, status_dict};
 use crate::green::{BorrowedBell, lock};
 use crate::group::{PyGroup, ended, parse};
+use crate::logging;
 use crate::map::PyMap;
 use crate::queue::PyReceiveQueue;
 
@@ -191,6 +192,7 @@ impl PyLoop {
         specs: Vec<String>,
         python: &str,
     ) -> PyResult<PyOperation> {
+        logging::listen(py, None)?;
         let (native, specs) = (group.group.clone(), parse(&specs, python)?);
         let greenlets = group.greenlets(py);
         Ok(PyOperation::new(this, async move { native.start_async(specs).await }, move |py, result| {

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
+use crate::logging;
+
 /// How long the end waits: for those on the way back, who have the lock soon, and for a callback that is under way. In the child of a fork some may be
 /// counted that it does not have.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -74,6 +76,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 #[pyfunction]
 fn close(py: Python<'_>) {
+    logging::hand_on_all(py);
     IS_CLOSED.store(true, Ordering::SeqCst);
     py.detach(|| {
         let deadline = Instant::now() + PATIENCE;

@@ -2,7 +2,7 @@
 
 use farexec::{
     Cause, ChannelEnd, ExecError, Frame, GatewayError, HostFailure, ReceiveError, RemoteError, SendError,
-    StartError, WaitError,
+    StartError, TraceError, WaitError,
 };
 use pyo3::exceptions::{PyEOFError, PyKeyboardInterrupt, PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -167,6 +167,11 @@ pub(crate) fn gateway(py: Python<'_>, error: GatewayError) -> PyErr {
         GatewayError::Wait(error) => wait(py, Raiser::Package, error, || "the worker did not answer".into()),
         other => PyOSError::new_err(other.to_string()),
     }
+}
+
+/// A trace that cannot be written: the OSError that Python has for what the system said.
+pub(crate) fn trace(error: &TraceError) -> PyErr {
+    std::io::Error::new(error.source.kind(), error.to_string()).into()
 }
 
 pub(crate) fn start(py: Python<'_>, error: StartError) -> PyErr {

@@ -255,6 +255,13 @@ impl PyCalls {
 }
 
 impl PyCalls {
+    /// Has the greenlet make a call some time, and does not wait for it.
+    pub(crate) fn post(&self, function: Py<PyAny>, argument: Py<PyAny>) {
+        let (done, _) = mpsc::channel();
+        lock(&self.calls).push_back(Call { function, argument, done });
+        self.bell.ring();
+    }
+
     /// Has the greenlet make a call, and waits until it has. A greenlet that is gone makes none.
     pub(crate) fn call(
         &self,

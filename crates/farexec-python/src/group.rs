@@ -12,6 +12,7 @@ use crate::ending;
 use crate::errors::{self, Raiser};
 use crate::gateway::PyGateway;
 use crate::green::Greenlets;
+use crate::logging;
 use crate::waiting::working;
 
 #[pyclass(name = "Group", module = "farexec._native", frozen)]
@@ -62,6 +63,11 @@ impl PyGroup {
         self.group.set_output(move |line| kept.call(&line));
     }
 
+    /// Has what the workers do that are started from now on written to a file.
+    fn set_trace(&self, path: PathBuf) -> PyResult<()> {
+        self.group.set_trace(path).map_err(|error| errors::trace(&error))
+    }
+
     fn allocate_id(&self) -> String {
         self.group.allocate_id()
     }
@@ -70,6 +76,7 @@ impl PyGroup {
     fn start(&self, py: Python<'_>, specs: Vec<String>, python: &str) -> PyResult<Vec<PyGateway>> {
         let specs = parse(&specs, python)?;
         let (group, greenlets) = (self.group.clone(), self.greenlets(py));
+        logging::listen(py, greenlets.as_ref())?;
         let hub = greenlets.as_ref().map(|greenlets| &greenlets.hub);
         let started = working(py, hub, None, move |wait| group.start(specs, wait))?;
         let started = started.map_err(|error| errors::start(py, error))?.into_iter();

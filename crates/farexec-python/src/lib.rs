@@ -16,6 +16,7 @@ mod errors;
 mod gateway;
 mod green;
 mod group;
+mod logging;
 mod map;
 mod queue;
 mod rsync;
@@ -48,6 +49,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<call::PyRemoteFunction>()?;
     module.add_class::<worker::PyWorker>()?;
     ending::register(module)?;
+    logging::register(module)?;
     module.add("WORKER_INTERFACE", worker::INTERFACE)?;
     module.add("NO_ENDMARKER", callback::no_endmarker(module.py())?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;

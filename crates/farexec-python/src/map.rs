@@ -251,7 +251,16 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn progress_object<'py>(py: Python<'py>, progress: &Progress) -> PyResult<Bound<'py, PyAny>> {
     let workers = progress.workers.iter().map(|worker| {
         let seconds = (worker.start.as_secs_f64(), worker.wait.as_secs_f64(), worker.work.as_secs_f64());
-        (&worker.id, worker.done, worker.failed, worker.running, seconds.0, seconds.1, seconds.2)
+        (
+            &worker.id,
+            worker.done,
+            worker.failed,
+            worker.running,
+            seconds.0,
+            seconds.1,
+            seconds.2,
+            worker.restarts,
+        )
     });
     let workers: Vec<_> = workers.collect();
     let arguments = (progress.done, progress.failed, progress.running, progress.total, workers);

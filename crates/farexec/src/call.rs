@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use farexec_proto::Value;
 use farexec_proto::encoding::{DecodeError, Emit, Encode, EncodeError};
@@ -21,11 +22,12 @@ use crate::error::ExecError;
 use crate::function::{Function, FunctionError};
 use crate::gateway::Gateway;
 use crate::limits::LANE_FUNCTIONS;
-use crate::map::{Answer, MAPPER};
+use crate::map::{Answer, MAPPER, is_result};
 use crate::payload::Payload;
 use crate::source::Source;
 use crate::spec::ExecModel;
 use crate::wait::{Wait, WaitError};
+use crate::work::{Strand, Task};
 
 /// Why a call brought no result.
 ///
@@ -148,8 +150,14 @@ impl RemoteFunction {
             lane.send(&Value::Tuple(vec![definition.0.into(), definition.1]))?;
         }
         let number = self.number;
+        let given = lane.strand.as_ref().map(|_| Instant::now());
         match lane.send(&Request { number, arguments, keywords }) {
-            Ok(()) => Ok(Call { lane: Some(lane) }),
+            Ok(()) => {
+                if let (Some(strand), Some(given)) = (&mut lane.strand, given) {
+                    strand.give(Task::Call(self.function.name().to_owned()), given);
+                }
+                Ok(Call { lane: Some(lane) })
+            }
             Err(error) => {
                 if matches!(error, CallError::Arguments(_)) {
                     lanes.keep(lane);
@@ -212,9 +220,12 @@ impl Call {
         if let Err(ReceiveError::Wait(error)) = received {
             return Err(error.into());
         }
-        let lane = self.lane.take().ok_or(WaitError::Interrupted)?;
+        let mut lane = self.lane.take().ok_or(WaitError::Interrupted)?;
         match received {
             Ok(payload) => {
+                if let Some(strand) = &mut lane.strand {
+                    strand.answered(is_result(&payload), Instant::now());
+                }
                 let gateway = lane.channel.gateway().clone();
                 gateway.link().lanes.keep(lane);
                 Ok(payload)
@@ -252,6 +263,8 @@ struct Lane {
     channel: Channel,
     /// The numbers of the functions that were sent over it.
     known: HashSet<i64>,
+    /// The calls over it, if somebody watches.
+    strand: Option<Strand>,
 }
 
 impl Lane {
@@ -261,7 +274,9 @@ impl Lane {
             // There the main thread is for one execution at a time, which a lane would be for as long as it is open.
             source = source.beside();
         }
-        Ok(Self { channel: gateway.remote_exec(source)?, known: HashSet::new() })
+        let channel = gateway.remote_exec(source)?;
+        let strand = gateway.link().work().map(|work| Strand::begin(work, "calls"));
+        Ok(Self { channel, known: HashSet::new(), strand })
     }
 
     fn send(&self, item: &impl Encode) -> Result<(), CallError> {

@@ -8,6 +8,7 @@ use farexec_proto::frame::PayloadTooLong;
 
 use crate::end::{Cause, EndReason};
 use crate::spec::SpecError;
+use crate::timeline::TraceError;
 use crate::wait::WaitError;
 
 /// Why a gateway could not be made. Nothing of it is left running.
@@ -121,6 +122,9 @@ pub enum StartError {
         /// Our version.
         ours: u32,
     },
+    /// The trace that `FAREXEC_TRACE` asks for cannot be written.
+    #[error("FAREXEC_TRACE asks for a trace")]
+    Trace(#[from] TraceError),
     /// The caller was called away while the worker started.
     #[error("interrupted while a worker started")]
     Interrupted,

@@ -47,6 +47,13 @@ impl Function {
         Self::Text { source: source.into(), file: None, line: 1, call: call.into() }
     }
 
+    /// The function's own name.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Text { call, .. } | Self::Imported { call, .. } => call,
+        }
+    }
+
     /// As workers are told: a dict as EXECUTE has it, or with a module.
     pub(crate) fn to_value(&self) -> Value {
         let entry = |key: &str, value: Value| (Value::from(key), value);

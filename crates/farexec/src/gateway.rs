@@ -19,13 +19,13 @@ use crate::inbox::Inbox;
 use crate::interpreter::{self, Setting};
 use crate::limits::{GONE_AFTER_KILL, START_TIMEOUT};
 use crate::link::{Link, SendFailure};
-use crate::monitor::Load;
 use crate::source::{Kwargs, Request, Source};
 use crate::spec::{ExecModel, Spec, Transport};
 use crate::supervisor::{self, NoWorker};
 use crate::sys;
 use crate::transport::{self, Order, Starting, Surroundings};
 use crate::wait::{Wait, WaitError};
+use crate::work::{Execution, Work};
 
 /// One connection to one worker. Clones are handles on the same gateway.
 ///
@@ -60,7 +60,6 @@ struct Inner {
     interpreter: Option<(interpreter::Command, Setting)>,
     hello: OnceLock<Hello>,
     imports: Imports,
-    load: Load,
     /// The process that made it: in the child of a fork it is not the child's to end.
     process: u32,
 }
@@ -111,7 +110,11 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let execmodel = spec.execmodel.unwrap_or(execmodel);
         let order = Order { spec: &spec, id, execmodel, outputs: surroundings.outputs };
+        let began = Instant::now();
         let Starting { link, command, address, interpreter } = transport::start(&order, surroundings)?;
+        if let Some(work) = Work::begin(id, began, surroundings.timeline.clone()) {
+            link.set_work(work);
+        }
         tracing::debug!(gateway = id, %spec, command, "worker started");
         Ok(Self(Arc::new(Inner {
             link,
@@ -122,7 +125,6 @@ impl Gateway {
             interpreter,
             hello: OnceLock::new(),
             imports: Imports::default(),
-            load: Load::default(),
             process: sys::process_id(),
         })))
     }
@@ -138,7 +140,6 @@ impl Gateway {
             interpreter: None,
             hello: OnceLock::new(),
             imports: Imports::default(),
-            load: Load::default(),
             process: sys::process_id(),
         }))
     }
@@ -211,10 +212,6 @@ impl Gateway {
 
     pub(crate) fn imports(&self) -> &Imports {
         &self.0.imports
-    }
-
-    pub(crate) fn load(&self) -> &Load {
-        &self.0.load
     }
 
     /// What was run to reach it, for error messages.
@@ -337,6 +334,11 @@ impl Gateway {
         if let Err(error) = written {
             link.forget_channel(inbox.id);
             return Err(error);
+        }
+        if let Some(work) = link.work()
+            && request.part.is_none()
+        {
+            inbox.set_execution(Execution::begin(work, request.name()));
         }
         if let Err(error) = link.send(&out) {
             link.forget_channel(inbox.id);

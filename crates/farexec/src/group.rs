@@ -1,6 +1,7 @@
 //! Groups: gateways that are made, addressed and ended together.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +19,7 @@ use crate::output::{self, OutputLine, Outputs};
 use crate::source::Source;
 use crate::spec::{ExecModel, Spec, StartMode};
 use crate::template::Present;
+use crate::timeline::{self, Timeline, TraceError};
 use crate::transport::{self, Masters, Surroundings};
 use crate::wait::{Wait, WaitError};
 
@@ -56,6 +58,7 @@ struct Inner {
     execmodel: Mutex<ExecModel>,
     masters: Masters,
     outputs: Arc<Outputs>,
+    timeline: Mutex<Option<Arc<Timeline>>>,
 }
 
 #[derive(Default)]
@@ -119,6 +122,39 @@ impl Group {
     /// `stderr=forward`), in the thread that runs all callbacks. Without one, lines are printed here, behind the id of their gateway.
     pub fn set_output(&self, function: impl Fn(OutputLine) + Send + Sync + 'static) {
         self.0.outputs.set(function);
+    }
+
+    /// Has what the workers of gateways made from now on do written to a file, as a trace that <https://ui.perfetto.dev> shows: when they
+    /// started and ended, and what they did in between. What was in the file before is gone. `FAREXEC_TRACE` asks for the same for all groups of a
+    /// program that have no trace of their own. docs/OBSERVING.md has what is in it.
+    ///
+    /// ```
+    /// use farexec::{Function, Group, MapOptions};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("trace.json");
+    /// let group = Group::new();
+    /// group.set_trace(&path)?;
+    /// group.make_gateways(["popen"; 2])?;
+    /// let function: Function = "math:factorial".parse()?;
+    /// let results: Vec<u64> = group.map(&function, 0..5, MapOptions::default())?.collect::<Result<_, _>>()?;
+    /// let trace = std::fs::read_to_string(&path)?;
+    /// assert_eq!(trace.lines().filter(|line| line.contains("item")).count(), 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TraceError`] if the file cannot be written. If that happens later, there is a warning in the log, and nothing else.
+    pub fn set_trace(&self, path: impl AsRef<Path>) -> Result<(), TraceError> {
+        *self.0.timeline.lock() = Some(Timeline::create(path.as_ref())?);
+        Ok(())
+    }
+
+    fn timeline(&self) -> Result<Option<Arc<Timeline>>, TraceError> {
+        let own = self.0.timeline.lock().clone();
+        own.map_or_else(timeline::of_program, |own| Ok(Some(own)))
     }
 
     /// Makes a gateway and waits until its worker answers.
@@ -287,6 +323,7 @@ impl Group {
             present,
             masters: &self.0.masters,
             outputs: &self.0.outputs,
+            timeline: self.timeline()?,
             wait: *wait,
         };
         Gateway::start(spec, id, *execmodel, &surroundings)
@@ -324,6 +361,7 @@ impl Group {
             present: &Present::default(),
             masters: &self.0.masters,
             outputs: &self.0.outputs,
+            timeline: self.timeline()?,
             wait: *wait,
         };
         let gateway = Gateway::start(spec, gateway.id(), execmodel, &surroundings)?;

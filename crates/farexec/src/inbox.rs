@@ -19,6 +19,7 @@ use crate::payload::Payload;
 use crate::receive_queue::Feed;
 use crate::transport::Bridge;
 use crate::wakers::{self, Wakers};
+use crate::work::Execution;
 
 /// One channel's side of a gateway: shared between the session, which fills it, and the handles, which empty it.
 pub(crate) struct Inbox {
@@ -87,6 +88,8 @@ pub(crate) struct State {
     pub(crate) parked: Vec<Thread>,
     /// Of those who will look again when something has come.
     pub(crate) wakers: Wakers,
+    /// The execution that the channel is to, if somebody watches.
+    execution: Option<Execution>,
 }
 
 /// Who takes the items.
@@ -127,6 +130,7 @@ impl Inbox {
             handle: Weak::new(),
             parked: Vec::new(),
             wakers: Wakers::counted_in(&consumers),
+            execution: None,
         };
         let (coercion, flow) = (SharedCoercion::from(coercion), max_pending.map(Flow::new));
         Self { id, coercion, consumers, flow, state: Mutex::new(state) }
@@ -134,6 +138,11 @@ impl Inbox {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// Says to which execution the channel is, which is over when that is closed.
+    pub(crate) fn set_execution(&self, execution: Execution) {
+        self.state.lock().execution = Some(execution);
     }
 
     pub(crate) fn set_coercion(&self, coercion: StringCoercion) {
@@ -229,7 +238,9 @@ impl Inbox {
         {
             state.error = Some(error.clone());
         }
+        let execution = state.execution.take();
         drop(state);
+        drop(execution);
         self.end_items(end)
     }
 

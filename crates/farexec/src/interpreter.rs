@@ -14,9 +14,9 @@ use farexec_proto::control::{Compiled, Hello};
 use parking_lot::Mutex;
 
 use crate::bootstrap::{self, STAGE_0, Stage1};
-use crate::monitor;
 use crate::spec::Spec;
 use crate::sys::{self, FileIdentity};
+use crate::{monitor, timeline};
 
 /// What a worker on this machine starts with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +104,9 @@ impl Interpreter {
 impl Setting {
     pub(crate) fn new(spec: &Spec) -> Self {
         let mut environment: BTreeMap<_, _> = std::env::vars_os().collect();
-        environment.remove(OsStr::new(monitor::VARIABLE));
+        for ours in [monitor::VARIABLE, timeline::VARIABLE] {
+            environment.remove(OsStr::new(ours));
+        }
         environment.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
         if spec.dont_write_bytecode {
             environment.insert("PYTHONDONTWRITEBYTECODE".into(), "1".into());

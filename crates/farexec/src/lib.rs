@@ -221,11 +221,13 @@ mod spec;
 mod supervisor;
 mod sys;
 mod template;
+mod timeline;
 mod trace;
 mod transport;
 mod wait;
 mod wakers;
 mod watch;
+mod work;
 pub mod worker;
 
 #[cfg(feature = "ndarray")]
@@ -256,5 +258,6 @@ pub use receive_queue::{AlreadyTaken, Item, QueueEvent, ReceiveQueue};
 pub use rsync::{Failure, Observer, Rsync, RsyncError, RsyncEvent, RsyncReport, Stop, TargetReport};
 pub use source::{Kwargs, Request, Source};
 pub use spec::{ExecModel, Native, Output, Spec, SpecError, StartMode, Transport};
+pub use timeline::TraceError;
 pub use transport::SOCKET_SERVER;
 pub use wait::{Wait, WaitError};

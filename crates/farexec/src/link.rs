@@ -54,6 +54,7 @@ use crate::trace;
 use crate::wait::{Wait, WaitError};
 use crate::wakers::{self, Wakers};
 use crate::watch::{Watch, Watched};
+use crate::work::Work;
 use crate::worker::Duties;
 use answers::{Answers, remote_error, terminate};
 use ring::Ring;
@@ -87,6 +88,8 @@ pub(crate) struct Link {
     reads: AtomicU64,
     last_reads: AtomicU64,
     traffic: Traffic,
+    /// What its worker does, if somebody watches.
+    work: OnceLock<Arc<Work>>,
     /// How often this side has sent something since the last read, about.
     sent: AtomicU32,
     /// Channels whose items go to callbacks, receive queues and wakers: nobody's wait feeds them.
@@ -210,6 +213,7 @@ impl Link {
             reads: AtomicU64::new(0),
             last_reads: AtomicU64::new(0),
             traffic: Traffic::default(),
+            work: OnceLock::new(),
             sent: AtomicU32::new(0),
             consumers,
             coercion: SharedCoercion::default(),
@@ -247,6 +251,22 @@ impl Link {
     /// What went over it.
     pub(crate) fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// What its worker does, if somebody watches.
+    pub(crate) fn work(&self) -> Option<&Arc<Work>> {
+        self.work.get()
+    }
+
+    pub(crate) fn set_work(&self, work: Arc<Work>) {
+        let work = self.work.get_or_init(|| work);
+        // It may have answered, or ended, before anybody was to be told.
+        if self.answers().has_hello() {
+            work.started(self.worker_pid());
+        }
+        if let Some(reason) = self.end.get() {
+            work.ended(reason);
+        }
     }
 
     /// How many bytes wait for the far end to take them.

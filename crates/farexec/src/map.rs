@@ -339,7 +339,7 @@ impl Map {
     pub fn progress(&self) -> Progress {
         let (done, failed, running) = self.counts();
         let total = if self.is_done() { Some(done + failed) } else { self.total };
-        Progress { done, failed, running, total, workers: self.pool.progress(&self.farm) }
+        Progress { done, failed, running, total, workers: self.pool.progress(&self.farm, self.is_done()) }
     }
 
     /// How far it is, if that has changed, and was not told a moment ago: ten times a second at most, and in the end.
@@ -379,7 +379,7 @@ impl MapResult {
 }
 
 /// Whether an answer is a result and no error: what both end with is the opcode that makes a tuple or a dict.
-fn is_result(answer: &Payload) -> bool {
+pub(crate) fn is_result(answer: &Payload) -> bool {
     match (answer.encoding(), answer.bytes()) {
         (Encoding::Message, [.., made, _]) => !matches!(made, b'}' | b's' | b'u'),
         (Encoding::Dump, [.., made, _]) => !matches!(made, b'J' | b'P'),

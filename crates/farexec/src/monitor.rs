@@ -41,14 +41,6 @@ pub(crate) struct Traffic {
     bytes_received: AtomicU64,
 }
 
-/// What a worker has to do for the map that it is in, or was in last.
-#[derive(Debug, Default)]
-pub(crate) struct Load {
-    given: AtomicU64,
-    done: AtomicU64,
-    failed: AtomicU64,
-}
-
 /// Whether somebody may ask.
 #[inline]
 pub(crate) fn is_on() -> bool {
@@ -117,20 +109,6 @@ impl Traffic {
     }
 }
 
-impl Load {
-    /// How many items it was given and has not answered, and how many it has.
-    pub(crate) fn set(&self, given: u64, done: u64, failed: u64) {
-        self.given.store(given, Ordering::Relaxed);
-        self.done.store(done, Ordering::Relaxed);
-        self.failed.store(failed, Ordering::Relaxed);
-    }
-
-    /// It is asked for nothing more.
-    pub(crate) fn leave(&self) {
-        self.given.store(0, Ordering::Relaxed);
-    }
-}
-
 /// All that is known, in one line of JSON.
 fn snapshot() -> String {
     let state = STATE.lock();
@@ -170,7 +148,8 @@ fn starting_row(id: &str) -> Json {
 
 fn running(gateway: &Gateway) -> Json {
     let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
-    let (link, load) = (gateway.link(), gateway.load());
+    let link = gateway.link();
+    let work = link.work().map(|work| work.told()).unwrap_or_default();
     let traffic = link.traffic();
     let end = gateway.end_reason();
     json!({
@@ -180,9 +159,13 @@ fn running(gateway: &Gateway) -> Json {
         "reason": end.map(ToString::to_string),
         "pid": gateway.pid(),
         "channels": gateway.channel_count(),
-        "tasks": count(&load.given),
-        "done": count(&load.done),
-        "failed": count(&load.failed),
+        "executions": work.executions,
+        "tasks": work.tasks,
+        "done": work.done,
+        "failed": work.failed,
+        "start_seconds": work.start.as_secs_f64(),
+        "wait_seconds": work.wait.as_secs_f64(),
+        "work_seconds": work.work.as_secs_f64(),
         "queued_bytes": link.queued(),
         "items_sent": count(&traffic.items_sent),
         "items_received": count(&traffic.items_received),

@@ -234,6 +234,13 @@ pub struct Request<'a, K> {
     pub max_pending: Option<u32>,
 }
 
+impl<K> Request<'_, K> {
+    /// What to call it before people.
+    pub(crate) fn name(&self) -> String {
+        self.call.or(self.file.as_deref()).unwrap_or("execution").to_owned()
+    }
+}
+
 impl<K: Kwargs> Encode for Request<'_, K> {
     fn encode<E: Emit>(&self, emit: &mut E) -> Result<(), EncodeError> {
         let entries = 5 + usize::from(self.beside) + usize::from(self.part.is_some());

@@ -60,6 +60,30 @@ fn who_watches_is_told_what_workers_do() {
 }
 
 #[test]
+fn a_successor_counts_what_the_lost_worker_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let group = Group::new();
+    group.make_gateway("popen//id=first").unwrap();
+    let text = "def work(number, mark):\n    import os\n    if number == 5 and not os.path.exists(mark):\n        open(mark, 'w').close()\n        \
+                os.kill(os.getpid(), 9)";
+    let mut options = MapOptions::default();
+    options.star = true;
+    options.prefetch = Some(1);
+    let items = (0..10).map(|number| (number, folder.path().join("mark")));
+    let began = std::time::Instant::now();
+    let mut results = group.map::<_, ()>(&Function::text(text, "work"), items, options).unwrap();
+    assert_eq!(results.by_ref().map(Result::unwrap).count(), 10);
+    let passed = began.elapsed();
+    let progress = results.progress();
+    let [worker] = &progress.workers[..] else { panic!("{progress:?}") };
+    assert_eq!((worker.done, worker.failed, worker.restarts), (10, 0, 1));
+    assert_ne!(worker.id, "first");
+    assert!(worker.start > Duration::ZERO && worker.wait + worker.work <= passed);
+    // It is over.
+    assert_eq!(results.progress(), progress);
+}
+
+#[test]
 fn calls_say_themselves_what_is_called() {
     let group = group();
     let mut options = MapOptions::default();

@@ -32,6 +32,10 @@ pub(super) struct Answers {
 }
 
 impl Answers {
+    pub(super) fn has_hello(&self) -> bool {
+        self.hello.is_some()
+    }
+
     pub(super) fn set_chatter(&mut self, chatter: &[u8]) {
         self.chatter = chatter.to_vec();
     }
@@ -63,6 +67,9 @@ impl Link {
         self.ring.is_native.store(hello.worker == "native", Ordering::Relaxed);
         answers.hello = Some(hello);
         drop(answers);
+        if let Some(work) = self.work() {
+            work.started(self.worker_pid());
+        }
         self.wake_waiters();
         Ok(true)
     }

@@ -202,10 +202,14 @@ impl Link {
         if let Some(trace) = self.trace() {
             trace.note(&self.id, &reason.to_string());
         }
-        if reason.is_orderly() {
-            tracing::debug!(gateway = %self.id, "{reason}");
-        } else {
-            tracing::warn!(gateway = %self.id, "{reason}");
+        if let Some(work) = self.work() {
+            work.ended(&reason);
+        }
+        match reason.cause() {
+            Cause::Asked => tracing::debug!(gateway = %self.id, "{reason}"),
+            // Whoever has it killed is told what comes of that.
+            Cause::Killed => tracing::info!(gateway = %self.id, "{reason}"),
+            _ => tracing::warn!(gateway = %self.id, "{reason}"),
         }
         let is_asked_worker = self.duties.is_some() && reason.is_orderly();
         match self.input_key.get() {

@@ -9,9 +9,9 @@ use farexec_proto::frame::{self, Kind};
 use farexec_proto::{Encoding, Value};
 use parking_lot::Mutex;
 
-use super::farm::{Death, Farm, Task};
+use super::farm::{Death, Farm, Tally, Task};
 use super::journal::Journal;
-use super::progress::{Hours, WorkerProgress};
+use super::progress::WorkerProgress;
 use super::{MAPPER, MapError, MapOptions, is_result};
 use crate::channel::Channel;
 use crate::end::ChannelEnd;
@@ -21,11 +21,11 @@ use crate::gateway::Gateway;
 use crate::group::Group;
 use crate::inbox::Delivery;
 use crate::limits::{MAP_RESTART_PAUSE, MAP_RESTARTS};
-use crate::monitor;
 use crate::payload::Payload;
 use crate::receive_queue::Deliveries;
 use crate::source::Source;
 use crate::wait::{Wait, WaitError};
+use crate::work::{self, Hours, Strand};
 
 pub(super) struct Pool {
     group: Group,
@@ -46,6 +46,13 @@ pub(super) struct Pool {
     restarted: Arc<Mutex<Vec<Restarted>>>,
     failure: Option<StartError>,
     replacements: Vec<(String, Gateway)>,
+    /// What those had done that were lost: by their ids, and then by those of the gateways in their places.
+    lost: HashMap<String, WorkerProgress>,
+    places: HashMap<String, WorkerProgress>,
+    /// When something was last heard of a worker.
+    heard: Instant,
+    /// Whether somebody watches a worker.
+    is_watched: bool,
 }
 
 struct Worker {
@@ -57,6 +64,8 @@ struct Worker {
     began: Option<Instant>,
     timed_out: bool,
     hours: Hours,
+    /// Its tasks, if somebody watches.
+    strand: Option<Strand>,
 }
 
 struct Restarted {
@@ -96,6 +105,10 @@ impl Pool {
             restarted: Arc::default(),
             failure: None,
             replacements: Vec::new(),
+            lost: HashMap::new(),
+            places: HashMap::new(),
+            heard: Instant::now(),
+            is_watched: false,
         };
         pool.join_new(farm)?;
         if pool.workers.is_empty() { Err(MapError::NoWorkers(None)) } else { Ok(pool) }
@@ -131,8 +144,10 @@ impl Pool {
         let number = self.next;
         self.next += 1;
         let hours = Hours::begin(Instant::now());
-        let worker = Worker { gateway, channel, given: None, began: None, timed_out: false, hours };
+        let strand = gateway.link().work().map(|work| Strand::begin(work, "map"));
+        let worker = Worker { gateway, channel, given: None, began: None, timed_out: false, hours, strand };
         if self.deliveries.add(&worker.channel, number).is_ok() {
+            self.is_watched |= worker.strand.is_some();
             self.workers.insert(number, worker);
             farm.join(number);
         }
@@ -153,7 +168,13 @@ impl Pool {
             let reads_message = worker.gateway.link().reads_message();
             let id = worker.channel.id();
             let was_busy = farm.is_busy(number);
-            farm.give(number, since, |task| write_item(&mut frames, id, task, reads_message));
+            let strand = &mut worker.strand;
+            farm.give(number, since, |task| {
+                write_item(&mut frames, id, task, reads_message);
+                if let Some(strand) = strand {
+                    strand.give(work::Task::Item(task.index), now);
+                }
+            });
             if frames.is_empty() {
                 continue;
             }
@@ -166,7 +187,6 @@ impl Pool {
             let _ = worker.gateway.link().send(&frames);
             frames.clear();
         }
-        self.tell_load(farm);
     }
 
     /// Waits until something has happened, and takes it in; results are in the journal then.
@@ -189,6 +209,7 @@ impl Pool {
         match self.deliveries.take_all(&limited) {
             Ok(deliveries) => {
                 let now = Instant::now();
+                self.heard = now;
                 for (number, delivery) in deliveries {
                     self.take(number, delivery, now, farm, journal)?;
                 }
@@ -200,27 +221,19 @@ impl Pool {
         for Restarted { of, result } in std::mem::take(&mut *self.restarted.lock()) {
             self.restarting -= 1;
             match result {
-                Ok(gateway) => self.replacements.push((of, gateway)),
+                Ok(gateway) => {
+                    if let Some(progress) = self.lost.remove(&of) {
+                        self.places.insert(gateway.id().to_owned(), progress);
+                    }
+                    self.replacements.push((of, gateway));
+                }
                 Err(error) => {
                     tracing::warn!(gateway = of, %error, "a worker of a map could not be replaced");
                     self.failure = Some(error);
                 }
             }
         }
-        self.tell_load(farm);
         self.join_new(farm)
-    }
-
-    /// Keeps what each worker has to do where a monitor finds it.
-    fn tell_load(&self, farm: &Farm) {
-        if !monitor::is_on() {
-            return;
-        }
-        for (number, worker) in &self.workers {
-            if let Some((tally, given)) = farm.tally_of(*number) {
-                worker.gateway.load().set(given, tally.done, tally.failed);
-            }
-        }
     }
 
     fn take(
@@ -246,6 +259,10 @@ impl Pool {
             _ => Death::Asked,
         };
         let is_replaced = self.options.replace && !matches!(death, Death::Asked);
+        if is_replaced && let Some(progress) = self.progress_of(number, &worker, farm, now) {
+            self.lost.insert(progress.id.clone(), progress);
+        }
+        self.places.remove(worker.gateway.id());
         farm.lose(number, death);
         if is_replaced {
             self.replace(&worker.gateway);
@@ -266,10 +283,13 @@ impl Pool {
             journal.keep(task, &payload);
         }
         let Some(is_busy) = farm.answer(number, payload, is_result) else { return };
-        if is_busy && self.options.timeout.is_none() {
+        if is_busy && self.options.timeout.is_none() && !self.is_watched {
             return;
         }
         if let Some(worker) = self.workers.get_mut(&number) {
+            if let Some(strand) = &mut worker.strand {
+                strand.answered(is_result, now);
+            }
             worker.began = (is_busy && self.options.timeout.is_some()).then_some(now);
             if !is_busy {
                 worker.hours.waits(now);
@@ -277,18 +297,31 @@ impl Pool {
         }
     }
 
-    /// What each worker that is there has done.
-    pub(super) fn progress(&self, farm: &Farm) -> Vec<WorkerProgress> {
-        let now = Instant::now();
+    /// What each worker that is there has done. `is_over`: nothing more happens.
+    pub(super) fn progress(&self, farm: &Farm, is_over: bool) -> Vec<WorkerProgress> {
+        let now = if is_over { self.heard } else { Instant::now() };
         let mut workers: Vec<_> = self.workers.iter().collect();
         workers.sort_unstable_by_key(|(number, _)| **number);
-        let progress = workers.into_iter().filter_map(|(number, worker)| {
-            let (tally, running) = farm.tally_of(*number)?;
-            let (start, wait, work) = worker.hours.sum(self.began, now);
-            let id = worker.gateway.id().to_owned();
-            Some(WorkerProgress { id, done: tally.done, failed: tally.failed, running, start, wait, work })
-        });
-        progress.collect()
+        let progress = |(number, worker): (&usize, _)| self.progress_of(*number, worker, farm, now);
+        workers.into_iter().filter_map(progress).collect()
+    }
+
+    fn progress_of(
+        &self,
+        number: usize,
+        worker: &Worker,
+        farm: &Farm,
+        now: Instant,
+    ) -> Option<WorkerProgress> {
+        let (tally, running) = farm.tally_of(number)?;
+        let (start, wait, work) = worker.hours.sum(self.began, now);
+        let id = worker.gateway.id().to_owned();
+        let Tally { done, failed } = tally;
+        let mut progress = WorkerProgress { id, done, failed, running, start, wait, work, restarts: 0 };
+        if let Some(lost) = self.places.get(&progress.id) {
+            progress.add(lost);
+        }
+        Some(progress)
     }
 
     /// Starts another worker from the same spec, in a thread of its own.
@@ -296,7 +329,7 @@ impl Pool {
         self.group.replace(gateway);
         let mut spec = gateway.spec().clone();
         spec.id = None;
-        let of = gateway.id().to_owned();
+        let (of, reason) = (gateway.id().to_owned(), gateway.end_reason().cloned());
         let (group, restarted) = (self.group.clone(), Arc::clone(&self.restarted));
         let (deliveries, terminations) = (self.deliveries.clone(), self.terminations);
         let start = move || {
@@ -309,6 +342,11 @@ impl Pool {
                     result => break result,
                 }
             };
+            if let Ok(gateway) = &result
+                && let Some(work) = gateway.link().work()
+            {
+                work.replaces(&of, reason.as_ref());
+            }
             restarted.lock().push(Restarted { of, result });
             deliveries.nudge();
         };
@@ -366,7 +404,6 @@ impl Drop for Pool {
         // A worker that is at something finds its channel closed when it is done with that.
         self.workers.values().for_each(|worker| {
             worker.channel.close();
-            worker.gateway.load().leave();
         });
     }
 }

@@ -1,6 +1,6 @@
 //! How far a map is, as those who watch it are told.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How far a map is.
 ///
@@ -33,7 +33,8 @@ pub struct Progress {
     pub workers: Vec<WorkerProgress>,
 }
 
-/// What one worker has done in a map, and how it spent its time, as seen from here: what the connection takes counts as work.
+/// What one worker has done in a map, and how it spent its time, as seen from here: what the connection takes counts as work. What those have
+/// done whose place it took is counted in.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct WorkerProgress {
@@ -45,64 +46,23 @@ pub struct WorkerProgress {
     pub failed: u64,
     /// How many it has.
     pub running: u64,
-    /// How long after the beginning of the map it joined: for one that replaces another, or was made meanwhile.
+    /// How long after the beginning of the map it joined: for one that takes the place of another, or was made meanwhile.
     pub start: Duration,
     /// How long it has had nothing to do since.
     pub wait: Duration,
     /// How long it has had something to do.
     pub work: Duration,
+    /// How many workers were lost whose place it took, one after the other.
+    pub restarts: u64,
 }
 
-/// How a worker spends its time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hours {
-    joined: Instant,
-    waited: Duration,
-    idle_since: Option<Instant>,
-}
-
-impl Hours {
-    pub(super) fn begin(now: Instant) -> Self {
-        Self { joined: now, waited: Duration::ZERO, idle_since: Some(now) }
-    }
-
-    /// It has something to do.
-    pub(super) fn works(&mut self, now: Instant) {
-        if let Some(since) = self.idle_since.take() {
-            self.waited += now.saturating_duration_since(since);
-        }
-    }
-
-    /// It has nothing to do.
-    pub(super) fn waits(&mut self, now: Instant) {
-        self.idle_since.get_or_insert(now);
-    }
-
-    /// How long after `began` it joined, has waited, and has worked.
-    pub(super) fn sum(&self, began: Instant, now: Instant) -> (Duration, Duration, Duration) {
-        let idle = self.idle_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        let waited = self.waited + idle;
-        let all = now.saturating_duration_since(self.joined);
-        (self.joined.saturating_duration_since(began), waited, all.saturating_sub(waited))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_worker_waits_or_works() {
-        let began = Instant::now();
-        let at = |seconds| began + Duration::from_secs(seconds);
-        let seconds = |(a, b, c): (Duration, Duration, Duration)| (a.as_secs(), b.as_secs(), c.as_secs());
-        let mut hours = Hours::begin(at(2));
-        assert_eq!(seconds(hours.sum(began, at(3))), (2, 1, 0));
-        hours.works(at(4));
-        hours.works(at(5));
-        assert_eq!(seconds(hours.sum(began, at(9))), (2, 2, 5));
-        hours.waits(at(10));
-        hours.waits(at(11));
-        assert_eq!(seconds(hours.sum(began, at(12))), (2, 4, 6));
+impl WorkerProgress {
+    /// Takes the place of one that was lost.
+    pub(super) fn add(&mut self, lost: &Self) {
+        self.done += lost.done;
+        self.failed += lost.failed;
+        self.wait += lost.wait;
+        self.work += lost.work;
+        self.restarts += lost.restarts + 1;
     }
 }

@@ -42,6 +42,12 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     }
 }
 
+/// Opens a file to write it, makes it if need be, and never waits: a named pipe that nobody reads is refused.
+pub(crate) fn create_unwaited(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().write(true).create(true).truncate(false).custom_flags(flags).open(path)
+}
+
 /// Which file it is on this machine: its device and its inode, as Python gives them.
 pub(crate) fn place(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())

@@ -22,6 +22,7 @@ use crate::link::Link;
 use crate::output::Outputs;
 use crate::spec::{ExecModel, Native, Output, Spec, Transport};
 use crate::template::Present;
+use crate::timeline::Timeline;
 use crate::wait::Wait;
 
 pub use socket::SOCKET_SERVER;
@@ -51,6 +52,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) gateway: &'a dyn Fn(&str) -> Result<Gateway, StartError>,
     pub(crate) masters: &'a Masters,
     pub(crate) outputs: &'a Arc<Outputs>,
+    /// The trace that the gateway is to be in.
+    pub(crate) timeline: Option<Arc<Timeline>>,
     /// Waits for a worker that was started by the same command at the same time, if that has to say what the command starts.
     pub(crate) learn: &'a dyn Fn(&interpreter::Command),
     pub(crate) present: &'a Present,

@@ -13,11 +13,11 @@ use crate::bootstrap;
 use crate::end::Cause;
 use crate::error::StartError;
 use crate::link::{Link, Pipes};
-use crate::monitor;
 use crate::output::{Lines, OutputStream, PipeOutput};
 use crate::spec::{Output, Spec};
 use crate::supervisor::{Shown, Supervisor};
 use crate::sys;
+use crate::{monitor, timeline};
 
 /// Starts a program that runs an interpreter. What the spec asks for is done by the worker, before anything is executed.
 pub(super) fn start_behind(order: &Order<'_>, far: super::Command) -> Result<Starting, StartError> {
@@ -28,7 +28,7 @@ pub(super) fn start_behind(order: &Order<'_>, far: super::Command) -> Result<Sta
 fn command(words: &[String]) -> Command {
     let (program, arguments) = words.split_first().map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
     let mut command = Command::new(program);
-    command.env_remove(monitor::VARIABLE);
+    command.env_remove(monitor::VARIABLE).env_remove(timeline::VARIABLE);
     command.args(arguments);
     command
 }
