@@ -52,7 +52,7 @@ pub(super) enum Activity {
     Idle,
     /// A channel is open, over which nothing went: it computes, or waits.
     Open,
-    /// It has items of a map to answer, or items went over its channels.
+    /// It has tasks to answer, or items went over its channels.
     Busy,
     Ended,
 }

@@ -1,4 +1,4 @@
-//! What each worker did over the last looks: what it was at, and how many items of a map gave a result or raised. The page of `top/web` draws it.
+//! What each worker did over the last looks: what it was at, and how many tasks gave a result or raised. The page of `top/web` draws it.
 
 use std::collections::VecDeque;
 
