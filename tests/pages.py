@@ -60,7 +60,9 @@ def blocks(page: str) -> list[Block]:
     ]
 
 
-def run_session(page: str, of: list[Block], folder: pathlib.Path, environment: dict[str, str]) -> None:
+def run_session(
+    page: str, of: list[Block], folder: pathlib.Path, environment: dict[str, str], interpreter: str | pathlib.Path = sys.executable
+) -> None:
     """Runs blocks of Python of a page in an interpreter of their own, as a reader has it.
 
     They are one session, since the text of a function is found only within the test that defined it. Lines keep their numbers.
@@ -71,6 +73,32 @@ def run_session(page: str, of: list[Block], folder: pathlib.Path, environment: d
             lines[number] = line
     session = folder / pathlib.Path(page).name
     session.write_text("\n".join(lines))
-    command = [sys.executable, "-W", "error", "-m", "doctest", session]
+    command = [interpreter, "-W", "error", "-m", "doctest", session]
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=50, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", ""), ran.stdout + ran.stderr
+
+
+def run_commands(page: str, folder: pathlib.Path, environment: dict[str, str]) -> None:
+    """Runs what a page has a shell do, in one folder, in which are the files that it shows."""
+    for block in blocks(page):
+        if block.file:
+            (folder / block.file).write_text(block.text)
+    for block in blocks(page):
+        for command, output in [] if block.reason else block.commands():
+            result = subprocess.run(
+                ["bash", "-c", command],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment,
+                check=False,
+            )
+            # Interpreters from 3.11 on mark the place in the line as well.
+            written = re.sub(r"^\[gw0\] +[~^]+\n", "", result.stdout, flags=re.MULTILINE)
+            assert written == output, f"{page}:{block.line}: {command}"
+
+
+def sessions(page: str) -> list[Block]:
+    """The Python of a page that needs no server."""
+    return [block for block in blocks(page) if block.is_session and not block.reason and not block.server]

@@ -5,8 +5,6 @@ which are the files that it shows.
 """
 
 import os
-import re
-import subprocess
 
 import pytest
 
@@ -14,11 +12,6 @@ import pages
 import shell
 
 WITH_CODE = [page for page in pages.PAGES if pages.blocks(page)]
-
-
-def sessions(page):
-    """The Python of a page that needs no server."""
-    return [block for block in pages.blocks(page) if block.is_session and not block.reason and not block.server]
 
 
 @pytest.mark.parametrize("page", WITH_CODE)
@@ -31,9 +24,9 @@ def test_every_block_is_run_or_says_why_not(page):
     assert silent == [], "neither run, nor with `<!-- not run: REASON -->` above"
 
 
-@pytest.mark.parametrize("page", [page for page in WITH_CODE if sessions(page)])
+@pytest.mark.parametrize("page", [page for page in WITH_CODE if pages.sessions(page)])
 def test_python(page, tmp_path):
-    pages.run_session(page, sessions(page), tmp_path, dict(os.environ))
+    pages.run_session(page, pages.sessions(page), tmp_path, dict(os.environ))
 
 
 @pytest.mark.parametrize("page", [page for page in WITH_CODE if any(block.commands() for block in pages.blocks(page))])
@@ -41,20 +34,4 @@ def test_commands(page, tmp_path):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "farexec").symlink_to(shell.COMMAND)
     environment = shell.environment(PATH=f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}")
-    for block in pages.blocks(page):
-        if block.file:
-            (tmp_path / block.file).write_text(block.text)
-    for block in pages.blocks(page):
-        for command, output in [] if block.reason else block.commands():
-            result = subprocess.run(
-                ["bash", "-c", command],
-                cwd=tmp_path,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env=environment,
-                check=False,
-            )
-            # Interpreters from 3.11 on mark the place in the line as well.
-            written = re.sub(r"^\[gw0\] +[~^]+\n", "", result.stdout, flags=re.MULTILINE)
-            assert written == output, f"{page}:{block.line}: {command}"
+    pages.run_commands(page, tmp_path, environment)
