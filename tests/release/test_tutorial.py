@@ -1,4 +1,4 @@
-"""A new user's path: docs/tutorial.md from its first line to its last, in a fresh clone, with what the tutorial installs and nothing else."""
+"""A new user's path: docs/tutorial.md from its first line to its last, in a fresh clone, with what the tutorial installs and no more."""
 
 import os
 import pathlib
