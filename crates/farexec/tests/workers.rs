@@ -196,11 +196,14 @@ fn a_grandchild_that_holds_the_pipe_does_not_hide_the_death() {
     let gateway = group.make_gateway("popen").unwrap();
     let source = "
         import os, sys, time
+        reading, writing = os.pipe()
         grandchild = os.fork()
         if grandchild == 0:
             os.setsid()
+            os.write(writing, b'1')
             time.sleep(20)
             os._exit(0)
+        os.read(reading, 1)
         channel.send(grandchild)
         os._exit(3)
     ";
