@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -155,15 +155,14 @@ struct Master {
     _folder: tempfile::TempDir,
 }
 
-/// Runs the connection in a shell that removes its folder afterwards, also if there is no coordinator any more that would.
-const KEEPER: &str = r#"ssh "$@"; code=$?; rm -f -- "$0/s"; rmdir -- "$0" 2>/dev/null; exit $code"#;
+/// Waits until there is no coordinator any more, and removes the folder of its connection.
+const KEEPER: &str = r#"read -r _; rm -f -- "$0/s"; rmdir -- "$0""#;
 
 impl Master {
     fn start(host: &Host) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("farexec-ssh-").tempdir()?;
         let socket = folder.path().join("s");
-        let mut command = std::process::Command::new("sh");
-        command.args(["-c", KEEPER]).arg(folder.path());
+        let mut command = std::process::Command::new("ssh");
         command.arg("-o").arg(format!("ControlPath={}", socket.display()));
         command.args(["-o", "ControlMaster=yes", "-o", "ControlPersist=no"]);
         command
@@ -171,6 +170,8 @@ impl Master {
             .args(&host.arguments)
             .arg("cat");
         let (their_input, input) = sys::pipe()?;
+        // Nothing is ever written to it, so any number may wait for its end.
+        Self::keep(folder.path(), their_input.try_clone()?)?;
         let (stderr, their_stderr) = sys::pipe()?;
         let standard = [their_input, sys::null()?, their_stderr];
         let process = sys::spawn(&mut command, standard, sys::Start { asks: true, ..sys::Start::default() })?;
@@ -179,6 +180,15 @@ impl Master {
         supervisor.watch(&Reactor::current()?, None)?;
         let shown = format!("`ssh {}`", shell_words::join(&host.shown));
         Ok(Self { supervisor, socket, shown, _input: input, _folder: folder })
+    }
+
+    /// Has the folder go also if this process is killed.
+    fn keep(folder: &Path, input: OwnedFd) -> io::Result<()> {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", KEEPER]).arg(folder);
+        let standard = [input, sys::null()?, sys::null()?];
+        let process = sys::spawn(&mut command, standard, sys::Start::default())?;
+        Arc::new(Supervisor::new(process, None, Shown::Nowhere)).watch(&Reactor::current()?, None)
     }
 }
 
