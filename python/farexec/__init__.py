@@ -8,6 +8,7 @@
 42
 """
 
+from ._debugger import breakpoint
 from ._errors import (
     AuthenticationFailed,
     DataFormatError,
@@ -63,6 +64,7 @@ __all__ = [
     "WorkersDied",
     "XSpec",
     "__version__",
+    "breakpoint",
     "default_group",
     "dump",
     "dumps",

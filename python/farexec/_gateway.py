@@ -7,10 +7,11 @@ import sys
 import types
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from . import _native
 from ._codecs import give
+from ._debugger import TERMINAL
 from ._errors import TimeoutError
 from ._imports import Answers
 from ._source import called, source_of
@@ -41,6 +42,7 @@ class Gateway:
         self._functions: weakref.WeakKeyDictionary[Callable[..., Any], _native.RemoteFunction] = weakref.WeakKeyDictionary()
         self._named: dict[str, _native.RemoteFunction] = {}
         self._imports = Answers()
+        self._breakpoints: list[Any] | None = None
 
     @property
     def id(self) -> str:
@@ -185,6 +187,31 @@ class Gateway:
         >>> folder.cleanup()
         """
         self._imports.allow(self, names)
+
+    def allow_breakpoints(self, input: TextIO | None = None, output: TextIO | None = None) -> None:
+        """Has :func:`breakpoint` in the worker's code start :mod:`pdb` at this program's terminal.
+
+        Whatever stops there waits for its turn: one breakpoint after the other is answered, each until its program runs on. Everything it
+        says stands behind the name of its gateway. Meanwhile this program goes on, and so does its timeout, if it waits with one. Where
+        nothing is entered any more (the end of `input`), workers run on.
+
+        A further call changes only where it is read and written.
+
+        :param input: Where lines are read, instead of from standard input.
+        :param output: Where `pdb` writes, instead of to standard output.
+        :raises RemoteError: The worker has no thread for it (``threads=none``).
+
+        >>> import farexec, io
+        >>> def answer(channel):
+        ...     total = 6 * 7
+        ...     breakpoint()
+        ...     channel.send(total)
+        >>> with farexec.Group(["popen"]) as group:
+        ...     group[0].allow_breakpoints(io.StringIO("total += 1"), io.StringIO())
+        ...     group[0].remote_exec(answer).receive()
+        43
+        """
+        TERMINAL.serve(self, input, output)
 
     def newchannel(self) -> Channel:
         """Returns a new channel, which the far end gets to know by an item that has it in it.

@@ -26,7 +26,7 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO, overload
 
 from . import _gateway, _group, _native
 from ._execmodel import ExecModel
@@ -184,6 +184,10 @@ class Gateway(_gateway.Gateway):
     async def allow_imports(self, *names: str) -> None:
         """Has the worker import modules from here that it misses; see :meth:`farexec.Gateway.allow_imports`."""
         await asyncio.to_thread(super().allow_imports, *names)
+
+    async def allow_breakpoints(self, input: TextIO | None = None, output: TextIO | None = None) -> None:
+        """Has :func:`breakpoint` in the worker's code talk to this program's terminal; see :meth:`farexec.Gateway.allow_breakpoints`."""
+        await asyncio.to_thread(super().allow_breakpoints, input, output)
 
     async def remote_status(self) -> RemoteStatus:
         """Asks the worker how it is doing; answered even while it computes.
