@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, bail};
 
@@ -16,8 +16,10 @@ pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     pub(crate) fn make() -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("fx{}", std::process::id()));
-        fs::create_dir_all(&folder)?;
+        // A run that was killed has left its own.
+        let moment = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.subsec_nanos();
+        let folder = std::env::temp_dir().join(format!("fx{}-{moment:x}", std::process::id()));
+        fs::create_dir(&folder)?;
         Ok(Self(folder))
     }
 
