@@ -5,6 +5,7 @@ which are the files that it shows.
 """
 
 import os
+import sys
 
 import pytest
 
@@ -33,5 +34,7 @@ def test_python(page, tmp_path):
 def test_commands(page, tmp_path):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "farexec").symlink_to(shell.COMMAND)
-    environment = shell.environment(PATH=f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}")
+    # Its `python3` is the one that has the package.
+    path = os.pathsep.join([f"{tmp_path}/bin", os.path.dirname(sys.executable), os.environ["PATH"]])
+    environment = shell.environment(PATH=path)
     pages.run_commands(page, tmp_path, environment)
