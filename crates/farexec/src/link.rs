@@ -623,7 +623,8 @@ impl Link {
             };
             match event {
                 Event::Item { channel, encoding, payload } => {
-                    if channel.flow().is_some_and(|flow| !flow.arrived()) {
+                    // A worker takes its coordinator as it is.
+                    if self.duties.is_none() && channel.flow().is_some_and(|flow| !flow.arrived()) {
                         break Some(format!(
                             "it sent more on channel {} than `max_pending` allows",
                             channel.id
