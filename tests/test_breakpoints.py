@@ -9,6 +9,7 @@ import textwrap
 import pytest
 
 from farexec import aio
+from processes import wait_until
 
 TEXT = """\
 def double(number):
@@ -107,8 +108,7 @@ def test_a_group_ends_while_somebody_thinks(group):
     gateway.allow_breakpoints(Never(), shown)
     channel = gateway.remote_exec(TEXT)
     channel.send(1)
-    while "breakpoint" not in shown.getvalue() and "return result" not in shown.getvalue():
-        pass
+    wait_until(lambda: "(Pdb)" in shown.getvalue())
     group.terminate(timeout=5)
     assert not gateway.alive
 
